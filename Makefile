@@ -1,0 +1,40 @@
+# Everything runs in .venv, made on first use from the hashed lock.
+PY := .venv/bin/python
+BIN := .venv/bin
+
+.PHONY: paper test bench lint format lock clean
+
+paper: .venv/ready
+	$(BIN)/topomoe paper
+
+test: lint
+	$(PY) -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready
+	$(BIN)/topomoe bench
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/ready: requirements.lock pyproject.toml
+	python3 -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# Re-resolves the pins; needs uv (https://docs.astral.sh/uv/).
+lock:
+	printf "hatchling==1.33.0\neditables\n" | \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --extra dev \
+	  -o requirements.lock pyproject.toml -
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,134 @@
+"""The placement file: JSON, the same everywhere topomoe reads or writes a placement."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+
+from placement.errors import PlacementError
+from placement.placement import Placement
+from placement.solve import SolveReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Solve(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    status: str
+    objective_hops: float
+    bound_hops: float | None
+    gap: float | None
+    seconds: float
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    format: Literal["topomoe-placement"]
+    version: Literal[1]
+    model: str
+    layers: PositiveInt
+    experts: PositiveInt
+    gpus: PositiveInt
+    gpus_per_server: PositiveInt
+    experts_on_gpu: list[list[list[NonNegativeInt]]]
+    policy: str
+    solve: _Solve | None
+
+
+def placement_json(placement: Placement) -> str:
+    """Write a placement as the text of a placement file."""
+    report = placement.solve
+    content = {
+        "format": "topomoe-placement",
+        "version": 1,
+        "model": placement.model,
+        "layers": placement.layers,
+        "experts": placement.experts,
+        "gpus": placement.gpus,
+        "gpus_per_server": placement.gpus_per_server,
+        "experts_on_gpu": _experts_on_gpu(placement),
+        "policy": placement.policy,
+        "solve": report
+        and {
+            "status": report.status,
+            "objective_hops": report.objective_hops,
+            "bound_hops": report.bound_hops,
+            "gap": report.gap,
+            "seconds": report.seconds,
+        },
+    }
+    return json.dumps(content, separators=(",", ":")) + "\n"
+
+
+def read_placement(path: Path) -> Placement:
+    """Read a placement file.
+
+    Raises
+    ------
+    PlacementError
+        If it is no JSON, misses or adds a key, or does not place every expert; the message
+        names the file and the key.
+    """
+    try:
+        file = _File.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise PlacementError(f"{path}: {where}: {first['msg']}") from error
+    try:
+        return _placement(file)
+    except PlacementError as error:
+        raise PlacementError(f"{path}: {error}") from error
+
+
+def _placement(file: _File) -> Placement:
+    rows = file.experts_on_gpu
+    if len(rows) != file.layers or any(len(row) != file.gpus for row in rows):
+        raise PlacementError(
+            f"experts_on_gpu must hold {file.layers} layers of {file.gpus} GPUs each"
+        )
+    size = np.array([[len(slots) for slots in row] for row in rows], dtype=np.int64)
+    expert = [expert for row in rows for slots in row for expert in slots]
+    outside = [value for value in expert if value >= file.experts]
+    if outside:
+        raise PlacementError(
+            f"experts_on_gpu: expert {outside[0]} is outside 0..{file.experts - 1}"
+        )
+    cell = np.repeat(np.arange(size.size), size.ravel())
+    return Placement(
+        model=file.model,
+        layers=file.layers,
+        experts=file.experts,
+        gpus=file.gpus,
+        gpus_per_server=file.gpus_per_server,
+        slot_layer=(cell // file.gpus).astype(np.int32),
+        slot_gpu=(cell % file.gpus).astype(np.int32),
+        slot_expert=np.array(expert, dtype=np.int32),
+        policy=file.policy,
+        solve=_report(file.solve),
+    )
+
+
+def _report(solve: _Solve | None) -> SolveReport | None:
+    if solve is None:
+        return None
+    return SolveReport(
+        status=solve.status,
+        objective_hops=solve.objective_hops,
+        bound_hops=solve.bound_hops,
+        seconds=solve.seconds,
+    )
+
+
+def _experts_on_gpu(placement: Placement) -> list[list[list[int]]]:
+    cell = placement.slot_layer.astype(np.int64) * placement.gpus + placement.slot_gpu
+    ends = np.cumsum(np.bincount(cell, minlength=placement.layers * placement.gpus))
+    slots = np.split(placement.slot_expert, ends[:-1])
+    flat = [part.tolist() for part in slots]
+    return [flat[at : at + placement.gpus] for at in range(0, len(flat), placement.gpus)]

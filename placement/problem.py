@@ -1,0 +1,206 @@
+"""All that a placement policy may see: costs, capacities and the workload's statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from placement.errors import InfeasibleError, PlacementError
+from placement.placement import Placement
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from placement.attention import Attention
+    from placement.solve import SolveReport
+    from workloads import ExpertProfile, MoEModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacementProblem:
+    """One placement to be found.
+
+    Attributes
+    ----------
+    model
+        Name of the model, carried into the placement.
+    cost
+        float64 [layers, servers]: hops to dispatch one choice of a layer to a server and to
+        collect its result.
+    profile
+        Expert statistics of the workload.
+    top_k
+        Choices of a token in a layer; hops per token are k times hops per choice.
+    gpus_per_server
+        GPUs of every server.
+    layer_slots
+        C_layer: most experts of one layer on a server.
+    server_slots
+        C_exp: most experts on a server, over all layers.
+    """
+
+    model: str
+    cost: NDArray[np.float64]
+    profile: ExpertProfile
+    top_k: int
+    gpus_per_server: int
+    layer_slots: int
+    server_slots: int
+
+    def __post_init__(self) -> None:
+        """Freeze the costs and refuse caps that cannot hold the experts."""
+        cost = np.array(self.cost, dtype=np.float64)
+        if cost.ndim != 2 or not np.isfinite(cost).all():
+            raise PlacementError("cost must be a finite [layers, servers] array")
+        cost.setflags(write=False)
+        object.__setattr__(self, "cost", cost)
+        if self.profile.layers != self.layers:
+            raise PlacementError(
+                f"costs speak of {self.layers} MoE layers, the profile of {self.profile.layers}"
+            )
+        self._check_caps()
+
+    def _check_caps(self) -> None:
+        layers, experts, servers = self.layers, self.experts, self.servers
+        for cap, have, need in (
+            ("layer_slots", servers * self.layer_slots, experts),
+            ("server_slots", servers * self.server_slots, layers * experts),
+            (
+                "server_slots and layer_slots together",
+                servers * min(self.server_slots, layers * self.layer_slots),
+                layers * experts,
+            ),
+        ):
+            if have < need:
+                raise InfeasibleError(
+                    f"{cap} too small: {servers} servers hold {have} experts, {need} are to be "
+                    f"placed, {need - have} slots are missing"
+                )
+
+    @property
+    def layers(self) -> int:
+        """MoE layers."""
+        return int(self.cost.shape[0])
+
+    @property
+    def servers(self) -> int:
+        """Servers of the cluster."""
+        return int(self.cost.shape[1])
+
+    @property
+    def experts(self) -> int:
+        """Routed experts of a layer."""
+        return self.profile.experts
+
+    def place(
+        self, server: NDArray[np.integer], *, policy: str, solve: SolveReport | None = None
+    ) -> Placement:
+        """Turn a choice of servers into a placement, dealing each server's experts to its GPUs.
+
+        Inside a server the experts go to the GPUs in one turn, by layer and expert id, that
+        continues across layers.
+
+        Parameters
+        ----------
+        server
+            int [layers, experts]: the server of every expert.
+        policy, solve
+            Who chose, and what the solver says of it.
+
+        Raises
+        ------
+        InfeasibleError
+            If the choice breaks a cap.
+        """
+        server_of = np.asarray(server).astype(np.int64)
+        if server_of.shape != (self.layers, self.experts):
+            raise PlacementError(
+                f"policy '{policy}' must give a server for each of {self.layers} layers x "
+                f"{self.experts} experts, got shape {server_of.shape}"
+            )
+        self._check_servers(server_of, policy)
+        flat = server_of.ravel()
+        order = np.argsort(flat, kind="stable")
+        first = np.concatenate(([0], np.cumsum(np.bincount(flat, minlength=self.servers))))
+        turn = np.empty_like(flat)
+        turn[order] = np.arange(flat.size) - first[flat[order]]
+        layer, expert = np.divmod(np.arange(flat.size), self.experts)
+        return Placement(
+            model=self.model,
+            layers=self.layers,
+            experts=self.experts,
+            gpus=self.servers * self.gpus_per_server,
+            gpus_per_server=self.gpus_per_server,
+            slot_layer=layer.astype(np.int32),
+            slot_gpu=(flat * self.gpus_per_server + turn % self.gpus_per_server).astype(np.int32),
+            slot_expert=expert.astype(np.int32),
+            policy=policy,
+            solve=solve,
+        )
+
+    def _check_servers(self, server: NDArray[np.int64], policy: str) -> None:
+        if server.min() < 0 or server.max() >= self.servers:
+            raise PlacementError(
+                f"policy '{policy}' names server {int(server.max())} or "
+                f"{int(server.min())}; the cluster has servers 0..{self.servers - 1}"
+            )
+        flat = np.arange(self.layers)[:, None] * self.servers + server
+        counts = np.bincount(flat.ravel(), minlength=self.layers * self.servers)
+        counts = counts.reshape(self.layers, self.servers)
+        total = counts.sum(axis=0)
+        if counts.max() > self.layer_slots:
+            layer, at = np.argwhere(counts > self.layer_slots)[0]
+            raise InfeasibleError(
+                f"policy '{policy}' breaks layer_slots: layer {layer} puts {counts[layer, at]} "
+                f"experts on server {at}, which takes {self.layer_slots}"
+            )
+        if total.max() > self.server_slots:
+            at = int(np.argmax(total))
+            raise InfeasibleError(
+                f"policy '{policy}' breaks server_slots: server {at} gets {total[at]} experts "
+                f"and takes {self.server_slots}"
+            )
+
+    @classmethod
+    def build(
+        cls,
+        model: MoEModel,
+        server_distance: NDArray[np.int_],
+        attention: Attention,
+        profile: ExpertProfile,
+        *,
+        gpus_per_server: int,
+        layer_slots: int | None = None,
+        server_slots: int | None = None,
+    ) -> PlacementProblem:
+        """Price every server for every layer: ``cost[l, s] = E d(o, s) + E d(s, c)``.
+
+        Parameters
+        ----------
+        model, profile
+            The model and its expert statistics.
+        server_distance
+            int [servers, servers]: hops of the routing in force.
+        attention
+            Where tokens start and end.
+        gpus_per_server
+            GPUs of every server.
+        layer_slots, server_slots
+            The caps C_layer and C_exp; by default the study's, ``ceil(2E/S)`` and
+            ``ceil(LE/S)``, which both bind.
+        """
+        distance = np.asarray(server_distance, dtype=np.float64)
+        servers = len(distance)
+        cost = attention.origin_share() @ distance + attention.collector_share() @ distance.T
+        return cls(
+            model=model.name,
+            cost=cost,
+            profile=profile,
+            top_k=model.top_k,
+            gpus_per_server=gpus_per_server,
+            layer_slots=layer_slots or ceil(2 * model.experts / servers),
+            server_slots=server_slots or ceil(model.layers * model.experts / servers),
+        )
