@@ -1,0 +1,6 @@
+"""Readers of loads and traces, one module per format."""
+
+from workloads.readers.logical_count import read_logical_count
+from workloads.readers.npz_trace import read_trace
+
+__all__ = ["read_logical_count", "read_trace"]
