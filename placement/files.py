@@ -77,6 +77,8 @@ def read_placement(path: Path) -> Placement:
     """
     try:
         file = _File.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise PlacementError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"

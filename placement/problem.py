@@ -168,7 +168,7 @@ class PlacementProblem:
     def build(
         cls,
         model: MoEModel,
-        server_distance: NDArray[np.int_],
+        server_distance: NDArray[np.signedinteger],
         attention: Attention,
         profile: ExpertProfile,
         *,

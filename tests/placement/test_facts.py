@@ -31,7 +31,7 @@ pytestmark = pytest.mark.real_data
 @cache
 def server_distance() -> np.ndarray:
     """Hops between the servers of the facts' fat-tree."""
-    return Router(preset("facts-fat-tree").build()).server_distance()
+    return Router(preset("facts-fat-tree").spec.build()).server_distance()
 
 
 def make_problem(

@@ -1,0 +1,1 @@
+"""The questions: runs, studies, their tables and figures, and the command line."""

@@ -1,0 +1,101 @@
+"""`topomoe bench`: what is fast, side by side with what a user would pick instead."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.table import Table
+
+from experiments.commands.show import console, write_json
+from experiments.run import Setting, place, prepare, replay
+from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec
+from placement import IlpLoad, NaiveIlpLoad, Placement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+T = TypeVar("T")
+
+_CASE = RunSpec(
+    model="DeepSeek-R1",
+    cluster="facts-fat-tree",
+    attention=AttentionSpec(kind="pipelined"),
+    placement=PlacementSpec(layer_slots=16, server_slots=464),
+)
+
+
+def run(*, json_file: Path | None) -> None:
+    """Run every benchmark, print a table, and write the figures if asked for."""
+    console.print(
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    )
+    console.print("preparing loads and traces ...", style="dim")
+    setting = prepare(_CASE)
+    placement = place(_CASE.placement, setting.problem)
+    rows = [*_solvers(setting), *_replays(placement)]
+    table = Table("what", "figure", show_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(row["what"], row["text"])
+    console.print(table)
+    write_json(json_file, {"rows": rows})
+
+
+def _solvers(setting: Setting) -> list[dict[str, Any]]:
+    """Our flow against the paper's program in the same solver, on the same problem."""
+    console.print("solving each way (the paper's program takes half a minute) ...", style="dim")
+    problem = setting.problem
+    seconds, ours = min((_timed(lambda: IlpLoad()(problem)) for _ in range(5)), key=_first)
+    rows = [_row("ILPLoad as a flow, R1 on 32 servers (best of 5)", _solved(ours), seconds)]
+    columns = f"{problem.layers * problem.experts * problem.servers:,} columns"
+    for integer, kind in ((False, "relaxed, simplex"), (True, "binary, branch and bound")):
+        naive_s, naive = _timed(lambda integer=integer: NaiveIlpLoad(integer=integer)(problem))  # type: ignore[misc]
+        text = f"{_solved(naive)}: {naive_s / seconds:,.0f} x slower"
+        rows.append(_row(f"as the paper writes it, {columns}, {kind}", text, naive_s))
+    return rows
+
+
+def _replays(placement: Placement) -> list[dict[str, Any]]:
+    """Tokens per second of both networks, compiled beforehand."""
+    console.print("replaying ...", style="dim")
+    rows = []
+    for spec in (_CASE, _packet(_CASE)):
+        case = prepare(spec)
+        replay(spec, case, placement)
+        seconds, result = _timed(lambda spec=spec, case=case: replay(spec, case, placement))  # type: ignore[misc]
+        rate = spec.tokens / seconds
+        text = f"{rate:,.0f} tokens/s ({spec.tokens} tokens x 58 layers in {seconds:.2f} s)"
+        rows.append(_row(f"replay, {spec.network.kind}", text, rate))
+        if result.usage.chunks is not None:
+            crossings = int(result.usage.chunks.sum())
+            text = f"{crossings / seconds / 1e6:.2f} million/s ({crossings:,} in all)"
+            rows.append(_row("chunks crossing a link, packet", text, crossings / seconds))
+    return rows
+
+
+def _packet(spec: RunSpec) -> RunSpec:
+    network = NetworkSpec(kind="packet", routing="hash")
+    return spec.model_copy(update={"tokens": 256, "network": network})
+
+
+def _solved(placement: Placement) -> str:
+    report = placement.solve
+    assert report is not None  # noqa: S101  both policies report
+    return f"{report.seconds:.3f} s, {report.objective_hops:.6f} hops, {report.status}"
+
+
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
+    begun = time.perf_counter()
+    result = work()
+    return time.perf_counter() - begun, result
+
+
+def _first(pair: tuple[float, T]) -> float:
+    return pair[0]
+
+
+def _row(what: str, text: str, value: float) -> dict[str, Any]:
+    return {"what": what, "text": text, "value": value}

@@ -1,0 +1,70 @@
+"""Figures for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.atomic import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+console = Console(highlight=False)
+
+LABELS = {
+    "hops_per_token_layer": "hops per token and layer, replayed",
+    "expected_hops": "expected from the profile",
+    "bound_hops": "proven lower bound",
+    "gap": "gap",
+    "byte_hops": "byte-hops",
+    "balance_server": "busiest server / mean",
+    "balance_gpu": "busiest GPU / mean",
+    "balancedness": "balancedness (mean / busiest GPU)",
+    "gpus_per_token_layer": "GPUs per token and layer",
+    "servers_per_token_layer": "servers per token and layer",
+    "busiest_link_s": "busiest link, us a layer",
+    "step_s": "step, ms",
+    "exposed_comm_s": "exposed communication, ms",
+    "queue_wait_mean_s": "mean queue wait, us",
+    "queue_wait_max_s": "longest queue wait, us",
+}
+"""Figures of a run, in the order tables list them."""
+
+_SCALE = {"busiest_link_s": 1e6, "queue_wait_mean_s": 1e6, "queue_wait_max_s": 1e6} | {
+    "step_s": 1e3,
+    "exposed_comm_s": 1e3,
+}
+
+
+def figures_table(columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Lay out the figures of runs side by side, one column a run; absent ones as a dash."""
+    table = Table(show_edge=False, header_style="bold")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for key, label in LABELS.items():
+        values = [figures.get(key) for figures in columns.values()]
+        if any(value is not None for value in values):
+            table.add_row(label, *(_text(key, value) for value in values))
+    return table
+
+
+def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
+    """Write the figures for programs, if a file was asked for."""
+    if path is not None:
+        write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _text(key: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    if key == "gap":
+        return f"{100 * value:.3g} %"
+    if key == "byte_hops":
+        return f"{value:.4g}"
+    return f"{value * _SCALE.get(key, 1):,.3f}"

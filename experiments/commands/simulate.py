@@ -1,0 +1,54 @@
+"""`topomoe simulate`: one run file, one result."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from experiments.atomic import write_atomic
+from experiments.commands.show import console, figures_table, write_json
+from experiments.metrics import metrics
+from experiments.run import execute
+from experiments.spec import RunSpec
+from experiments.tables import read_toml, resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(run_file: Path, *, links: Path | None, json_file: Path | None) -> None:
+    """Replay the run, print its figures, and write what was asked for."""
+    spec = read_run(run_file)
+    result = execute(spec)
+    figures = metrics(result)
+    console.print(
+        f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention, {spec.network.kind} "
+        f"network with {spec.network.routing} routing; {result.setting.workload.source}; "
+        f"{spec.tokens} tokens"
+    )
+    console.print(figures_table({result.placement.policy: figures}))
+    if links is not None:
+        buffer = BytesIO()
+        result.replay.links_table().to_parquet(buffer, index=False)
+        write_atomic(links, buffer.getvalue())
+        console.print(f"links written to {links}")
+    write_json(
+        json_file,
+        {"spec": spec.model_dump(mode="json"), "policy": result.placement.policy, **figures},
+    )
+
+
+def read_run(path: Path) -> RunSpec:
+    """Read a run file; the files it names are looked up from its own folder."""
+    content = read_toml(path)
+    for table, keys in (("workload", ("load", "trace")), ("placement", ("file",))):
+        section: Any = content.get(table)
+        if not isinstance(section, dict):
+            continue
+        for key in keys:
+            if isinstance(section.get(key), str):
+                section[key] = str(path.parent / section[key])
+    cluster = content.get("cluster")
+    if isinstance(cluster, str) and cluster.endswith(".toml"):
+        content["cluster"] = str(path.parent / cluster)
+    return resolve(RunSpec, content, str(path))

@@ -1,0 +1,9 @@
+"""Errors of the experiments package."""
+
+
+class ExperimentError(ValueError):
+    """A run, sweep or table that cannot be used as it stands."""
+
+
+class FigureError(ExperimentError):
+    """A table that a figure cannot be drawn from."""

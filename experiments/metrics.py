@@ -1,0 +1,90 @@
+"""From run results to tidy rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from placement import hops_over_optima
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.run import RunResult
+    from experiments.spec import RunSpec
+    from sim.network.usage import LinkUsage
+
+KEYS = ("model", "cluster", "attention", "policy", "network")
+"""Columns that name a run of the study."""
+
+
+def metrics(result: RunResult) -> dict[str, Any]:
+    """Return the figures of a run by name, as ``--json`` gives them."""
+    report = result.placement.solve
+    return {
+        "workload": result.setting.workload.source,
+        "expected_hops": result.expected.hops_per_token_layer,
+        "status": report.status if report else "heuristic",
+        "bound_hops": report.bound_hops if report else None,
+        "gap": report.gap if report else None,
+        **result.replay.metrics(),
+        **_queue_wait(result.replay.usage),
+    }
+
+
+def _queue_wait(usage: LinkUsage) -> dict[str, float | None]:
+    """Mean and longest wait of a chunk for a link; None where the network has no queues."""
+    if usage.wait_ns is None or usage.wait_max_ns is None or usage.chunks is None:
+        return {"queue_wait_mean_s": None, "queue_wait_max_s": None}
+    served = max(int(usage.chunks.sum()), 1)
+    return {
+        "queue_wait_mean_s": int(usage.wait_ns.sum()) / served * 1e-9,
+        "queue_wait_max_s": int(usage.wait_max_ns.max()) * 1e-9,
+    }
+
+
+def study_row(spec: RunSpec, result: RunResult) -> dict[str, Any]:
+    """Return the row of ``hops.csv``: what names the run, and its figures.
+
+    The unweighted ILP's range of hops over its degenerate optima stands beside its own.
+    """
+    name = result.placement.policy
+    low, high = hops_over_optima(result.setting.problem) if name == "ilp" else (None, None)
+    return {
+        **run_key(spec, name),
+        "tokens": spec.tokens,
+        **metrics(result),
+        "optima_low_hops": low,
+        "optima_high_hops": high,
+    }
+
+
+def solve_row(spec: RunSpec, result: RunResult) -> dict[str, Any]:
+    """Return what the manifest says of the solve."""
+    report = result.placement.solve
+    return {
+        **run_key(spec, result.placement.policy),
+        "status": report.status if report else "heuristic",
+        "objective_hops": report.objective_hops if report else None,
+        "bound_hops": report.bound_hops if report else None,
+        "gap": report.gap if report else None,
+        "seconds": result.place_s,
+    }
+
+
+def links_frame(spec: RunSpec, result: RunResult) -> pd.DataFrame:
+    """Return the run's link table with the columns that name the run in front."""
+    frame = result.replay.links_table().rename(columns={"class": "link_class"})
+    for at, (column, value) in enumerate(run_key(spec, result.placement.policy).items()):
+        frame.insert(at, column, value)
+    return frame
+
+
+def run_key(spec: RunSpec, policy: str) -> dict[str, str]:
+    """Return the values of `KEYS` for a run."""
+    return {
+        "model": spec.model,
+        "cluster": spec.cluster,
+        "attention": spec.attention.kind,
+        "policy": policy,
+        "network": spec.network.kind,
+    }

@@ -1,0 +1,152 @@
+"""One run from its specification to its result: build, place, evaluate, replay."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.clusters import find_cluster
+from experiments.errors import ExperimentError
+from experiments.workload import Workload, load_workload
+from placement import (
+    Attention,
+    DataParallel,
+    Evaluation,
+    Pipelined,
+    Placement,
+    PlacementProblem,
+    evaluate,
+    make_policy,
+    read_placement,
+)
+from topologies import Router
+from workloads import MoEModel, model
+
+if TYPE_CHECKING:
+    from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec
+    from sim import SimResult
+    from sim.network import Network
+    from topologies import Cluster
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """Everything of a run that stands before the experts are placed."""
+
+    model: MoEModel
+    router: Router
+    attention: Attention
+    workload: Workload
+    problem: PlacementProblem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunResult:
+    """What one run gave.
+
+    Attributes
+    ----------
+    placement
+        Where the experts went, with the policy's own report.
+    place_s
+        Wall seconds the policy took.
+    expected
+        Its evaluation on the profile, before any replay.
+    replay
+        What the simulator measured on the judged trace.
+    """
+
+    setting: Setting
+    placement: Placement
+    place_s: float
+    expected: Evaluation
+    replay: SimResult
+
+
+def prepare(spec: RunSpec) -> Setting:
+    """Build cluster, routes, workload and placement problem."""
+    shape = model(spec.model)
+    router = _router(spec.cluster, spec.network.routing, spec.network.seed)
+    workload = load_workload(spec.model, spec.workload, spec.tokens)
+    attention = _attention(spec.attention, shape, router.cluster)
+    layer_slots, server_slots = _caps(spec, shape, router.cluster)
+    problem = PlacementProblem.build(
+        shape,
+        router.server_distance(),
+        attention,
+        workload.profile,
+        gpus_per_server=router.cluster.gpus_per_server,
+        layer_slots=layer_slots,
+        server_slots=server_slots,
+    )
+    return Setting(shape, router, attention, workload, problem)
+
+
+def place(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
+    """Let the policy place, or read the placement file and see that it fits the problem."""
+    if spec.file is None:
+        return make_policy(spec.policy)(problem)
+    placement = read_placement(Path(spec.file))
+    if placement.model != problem.model:
+        raise ExperimentError(
+            f"{spec.file}: places model '{placement.model}', the run is of '{problem.model}'"
+        )
+    return placement
+
+
+def execute(spec: RunSpec) -> RunResult:
+    """Run `spec`: place the experts, price the placement, replay the trace through it."""
+    setting = prepare(spec)
+    begun = time.perf_counter()
+    placement = place(spec.placement, setting.problem)
+    seconds = time.perf_counter() - begun
+    expected = evaluate(placement, setting.problem)
+    return RunResult(setting, placement, seconds, expected, replay(spec, setting, placement))
+
+
+def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
+    """Replay the judged trace of `setting` through `placement`."""
+    from sim import MessageSizes, simulate  # noqa: PLC0415  brings in numba and SimPy
+
+    flops_per_choice = 2 * setting.model.parameters_per_expert
+    return simulate(
+        setting.workload.trace,
+        placement,
+        setting.attention,
+        network=_network(spec.network, setting.router),
+        sizes=MessageSizes.from_model(setting.model),
+        expert_seconds_per_token=flops_per_choice / spec.expert_flops,
+    )
+
+
+@lru_cache(maxsize=8)
+def _router(cluster: str, routing: str, seed: int) -> Router:
+    return Router(find_cluster(cluster).spec.build(), routing, seed=seed)
+
+
+def _network(spec: NetworkSpec, router: Router) -> Network:
+    from sim import AnalyticNetwork, PacketNetwork  # noqa: PLC0415  brings in numba and SimPy
+
+    if spec.kind == "analytic":
+        return AnalyticNetwork(router)
+    return PacketNetwork(router, chunk_bytes=spec.chunk_bytes, order=spec.order, seed=spec.seed)
+
+
+def _attention(spec: AttentionSpec, shape: MoEModel, cluster: Cluster) -> Attention:
+    layout = (shape.layers, cluster.servers, cluster.gpus_per_server)
+    if spec.kind == "pipelined":
+        return Pipelined(*layout)
+    return DataParallel(*layout, tp=spec.tp)
+
+
+def _caps(spec: RunSpec, shape: MoEModel, cluster: Cluster) -> tuple[int | None, int | None]:
+    """Caps as given, else the deployment's slots, else None for the study's rule."""
+    slots = find_cluster(spec.cluster).slots_per_layer
+    layer_slots, server_slots = spec.placement.layer_slots, spec.placement.server_slots
+    if slots is None:
+        return layer_slots, server_slots
+    per_server = slots // cluster.servers
+    return layer_slots or per_server, server_slots or per_server * shape.layers

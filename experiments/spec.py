@@ -1,0 +1,128 @@
+"""One run, resolved: everything that decides its result."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from experiments.tables import Table
+
+
+class WorkloadSpec(Table):
+    """What is routed: synthetic by default, or recorded loads, or a recorded trace.
+
+    Attributes
+    ----------
+    seed
+        Of the synthetic popularity, the profile and the judged trace; of the trace drawn from
+        `load`.
+    profile_tokens
+        Tokens counted into the profile that policies see (synthetic only).
+    load
+        File of recorded loads (``logical_count`` JSON): the profile; the trace is drawn from it.
+    trace
+        File of recorded choices (npz): even sequences make the profile, odd ones are judged.
+    """
+
+    seed: int = Field(default=0, ge=0)
+    profile_tokens: PositiveInt = 16384
+    load: str | None = None
+    trace: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> WorkloadSpec:
+        if self.load is not None and self.trace is not None:
+            raise ValueError("give 'load' or 'trace', not both")
+        return self
+
+
+class AttentionSpec(Table):
+    """Where tokens start and end.
+
+    Attributes
+    ----------
+    kind
+        ``pipelined`` (the paper's) or ``data-parallel`` (what engines run).
+    tp
+        Neighbouring GPUs that hold the same tokens (data-parallel only).
+    """
+
+    kind: Literal["pipelined", "data-parallel"] = "data-parallel"
+    tp: PositiveInt = 1
+
+
+class PlacementSpec(Table):
+    """Where the experts go: a policy with its caps, or a placement file.
+
+    Attributes
+    ----------
+    policy
+        Built-in name or ``package.module:Class``.
+    file
+        A placement file instead of a policy.
+    layer_slots, server_slots
+        C_layer and C_exp; by default the preset's slots, else ``ceil(2E/S)`` and
+        ``ceil(LE/S)``.
+    """
+
+    policy: str = "ilp-load"
+    file: str | None = None
+    layer_slots: PositiveInt | None = None
+    server_slots: PositiveInt | None = None
+
+
+class NetworkSpec(Table):
+    """How messages cross the links.
+
+    Attributes
+    ----------
+    kind
+        ``analytic`` or ``packet``.
+    routing
+        ``shares`` (equal ECMP split, analytic only) or ``hash`` (one seeded path a flow).
+    seed
+        Of the path hash and of the issue order ``random``.
+    chunk_bytes, order
+        Packet only: size of a chunk and the order a source issues its messages in.
+    """
+
+    kind: Literal["analytic", "packet"] = "analytic"
+    routing: Literal["shares", "hash"] = "shares"
+    seed: int = Field(default=0, ge=0)
+    chunk_bytes: PositiveInt = 4096
+    order: Literal["interleaved", "shifted", "destination", "random"] = "interleaved"
+
+    @model_validator(mode="after")
+    def _single_path(self) -> NetworkSpec:
+        if self.kind == "packet" and self.routing == "shares":
+            raise ValueError(
+                "the packet network sends a chunk over one path and cannot split it as 'shares' "
+                'does; set routing = "hash"'
+            )
+        return self
+
+
+class RunSpec(Table):
+    """A run: a batch of tokens through one placement on one cluster, in one step.
+
+    Attributes
+    ----------
+    model
+        Preset name.
+    cluster
+        Name of a study cluster or preset, or a cluster file.
+    tokens
+        Tokens of the judged trace that are replayed.
+    expert_flops
+        Floating-point operations per second a GPU computes experts at.
+    """
+
+    model: str = "DeepSeek-R1"
+    cluster: str
+    tokens: PositiveInt = 4096
+    expert_flops: PositiveFloat = 1e15
+    workload: WorkloadSpec = WorkloadSpec()
+    attention: AttentionSpec = AttentionSpec()
+    placement: PlacementSpec = PlacementSpec()
+    network: NetworkSpec = NetworkSpec()

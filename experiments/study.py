@@ -1,0 +1,156 @@
+"""The paper's study as a list of runs."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from experiments.clusters import STUDY_FILE, find_cluster
+from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec, WorkloadSpec
+from experiments.tables import Table, read_toml, resolve
+from workloads import WorkloadError, model, read_logical_count
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Replay(Table):
+    """How every cell is replayed."""
+
+    network: Literal["analytic"]
+    routing: Literal["shares", "hash"]
+    tokens: PositiveInt
+
+
+class PacketReplay(Table):
+    """The one column that is also replayed chunk by chunk."""
+
+    model: str
+    cluster: str
+    tokens: PositiveInt
+    routing: Literal["hash"]
+    chunk_bytes: PositiveInt
+    order: Literal["interleaved", "shifted", "destination", "random"]
+
+
+class DataParallelReplay(Table):
+    """The models whose policies are also compared under data-parallel attention."""
+
+    models: list[str]
+    tp: PositiveInt
+
+
+class Study(Table):
+    """Models x clusters x policies, and how they are replayed; `paper.toml` explains the keys."""
+
+    models: list[str] = Field(min_length=1)
+    clusters: list[str] = Field(min_length=1)
+    policies: list[str] = Field(min_length=1)
+    seed: int = Field(ge=0)
+    profile_tokens: PositiveInt
+    layer_slots_factor: PositiveInt
+    expert_flops: PositiveFloat
+    replay: Replay
+    packet: PacketReplay
+    data_parallel: DataParallelReplay
+    cluster: dict[str, Any]
+    load: str | None = None
+
+
+def read_study(path: Path = STUDY_FILE) -> Study:
+    """Read the study's file.
+
+    Raises
+    ------
+    ExperimentError
+        If a key is unknown, missing or of the wrong type.
+    """
+    return resolve(Study, read_toml(path), path.name)
+
+
+def with_load(study: Study, load: Path) -> Study:
+    """Return the study of the one model whose shape fits a file of recorded loads.
+
+    Raises
+    ------
+    WorkloadError
+        If the file fits none of the study's models; the message says what each expected.
+    """
+    refused = []
+    for name in study.models:
+        try:
+            read_logical_count(load, model(name))
+        except WorkloadError as error:
+            refused.append(f"{name}: {str(error).removeprefix(f'{load}: ')}")
+        else:
+            return study.model_copy(
+                update={
+                    "models": [name],
+                    "load": str(load),
+                    "packet": study.packet.model_copy(update={"model": name}),
+                    "data_parallel": study.data_parallel.model_copy(update={"models": [name]}),
+                }
+            )
+    raise WorkloadError(f"{load} fits no model of the study; " + "; ".join(refused))
+
+
+def runs(study: Study) -> list[RunSpec]:
+    """Every run of the study: all cells, then the packet column, then data-parallel attention."""
+    cells = [
+        _run(study, name, cluster, policy)
+        for name in study.models
+        for cluster in study.clusters
+        for policy in study.policies
+    ]
+    packet = [
+        _packet(study, _run(study, study.packet.model, study.packet.cluster, policy))
+        for policy in study.policies
+        if study.packet.model in study.models
+    ]
+    attention = AttentionSpec(kind="data-parallel", tp=study.data_parallel.tp)
+    data_parallel = [
+        _run(study, name, cluster, policy).model_copy(update={"attention": attention})
+        for name in study.data_parallel.models
+        for cluster in study.clusters
+        for policy in study.policies
+        if name in study.models
+    ]
+    return cells + packet + data_parallel
+
+
+def _run(study: Study, model_name: str, cluster: str, policy: str) -> RunSpec:
+    shape, servers = model(model_name), _servers(cluster)
+    return RunSpec(
+        model=model_name,
+        cluster=cluster,
+        tokens=study.replay.tokens,
+        expert_flops=study.expert_flops,
+        workload=WorkloadSpec(
+            seed=study.seed, profile_tokens=study.profile_tokens, load=study.load
+        ),
+        attention=AttentionSpec(kind="pipelined"),
+        placement=PlacementSpec(
+            policy=policy,
+            layer_slots=-(-study.layer_slots_factor * shape.experts // servers),
+            server_slots=-(-shape.layers * shape.experts // servers),
+        ),
+        network=NetworkSpec(kind=study.replay.network, routing=study.replay.routing),
+    )
+
+
+def _packet(study: Study, run: RunSpec) -> RunSpec:
+    network = NetworkSpec(
+        kind="packet",
+        routing=study.packet.routing,
+        seed=study.seed,
+        chunk_bytes=study.packet.chunk_bytes,
+        order=study.packet.order,
+    )
+    return run.model_copy(update={"tokens": study.packet.tokens, "network": network})
+
+
+@cache
+def _servers(cluster: str) -> int:
+    return find_cluster(cluster).spec.build().servers

@@ -1,0 +1,106 @@
+"""From a workload's specification to what policies see and what they are judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments.errors import ExperimentError
+from workloads import (
+    ExpertProfile,
+    MoEModel,
+    RoutingTrace,
+    SyntheticWorkload,
+    draw_trace,
+    inclusion_probabilities,
+    model,
+    read_logical_count,
+    read_trace,
+    stream,
+)
+
+if TYPE_CHECKING:
+    from experiments.spec import WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workload:
+    """A profile and the trace that is judged.
+
+    Attributes
+    ----------
+    source
+        For captions and manifests: "synthetic, R1-like, seed 0" or the file's name.
+    deviation
+        Greatest difference between an expert's chance of being drawn into a token and k times
+        its load, where group limits forbid the exact marginals; 0 for recorded traces.
+    """
+
+    profile: ExpertProfile
+    trace: RoutingTrace
+    source: str
+    deviation: float
+
+
+@lru_cache(maxsize=4)
+def load_workload(model_name: str, spec: WorkloadSpec, tokens: int) -> Workload:
+    """Draw or read a workload of `tokens` judged tokens; kept, for the next policy meets it too."""
+    shape = model(model_name)
+    if spec.trace is not None:
+        return _recorded_trace(shape, Path(spec.trace), tokens)
+    if spec.load is not None:
+        return _recorded_load(shape, Path(spec.load), spec.seed, tokens)
+    synthetic = SyntheticWorkload(shape, spec.seed)
+    return Workload(
+        profile=_profile(model_name, spec.seed, spec.profile_tokens),
+        trace=synthetic.trace(tokens),
+        source=synthetic.source,
+        deviation=synthetic.deviation,
+    )
+
+
+@lru_cache(maxsize=4)
+def _profile(model_name: str, seed: int, tokens: int) -> ExpertProfile:
+    return SyntheticWorkload(model(model_name), seed).profile(tokens)
+
+
+def _recorded_load(shape: MoEModel, path: Path, seed: int, tokens: int) -> Workload:
+    profile = read_logical_count(path, shape)
+    source = f"{path.name}, trace drawn with seed {seed}"
+    trace = draw_trace(profile.load, shape, tokens, stream(seed, "trace"), source=source)
+    _, deviation = inclusion_probabilities(profile.load, shape)
+    return Workload(profile=profile, trace=trace, source=source, deviation=deviation)
+
+
+def _recorded_trace(shape: MoEModel, path: Path, tokens: int) -> Workload:
+    recorded = read_trace(path, shape)
+    fitted, judged = _sequences(recorded, 0), _sequences(recorded, 1)
+    if tokens > judged.tokens:
+        raise ExperimentError(
+            f"{path}: {tokens} tokens asked for, its odd sequences hold {judged.tokens}"
+        )
+    return Workload(
+        profile=ExpertProfile.from_trace(fitted),
+        trace=judged.head(tokens),
+        source=path.name,
+        deviation=0.0,
+    )
+
+
+def _sequences(trace: RoutingTrace, parity: int) -> RoutingTrace:
+    """Every second sequence of a trace."""
+    if len(trace.seq_lens) < 2:
+        raise ExperimentError(
+            f"{trace.source}: one sequence only; a profile and a judged trace need two"
+        )
+    chosen = np.arange(len(trace.seq_lens)) % 2 == parity
+    return RoutingTrace(
+        topk=trace.topk[np.repeat(chosen, trace.seq_lens)],
+        experts=trace.experts,
+        seq_lens=trace.seq_lens[chosen],
+        source=trace.source,
+    )

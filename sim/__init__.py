@@ -1,0 +1,18 @@
+"""What happens then: traffic over the cluster's links, and the time a step takes."""
+
+from sim.engine import simulate
+from sim.errors import LawViolation, SimulationError
+from sim.messages import MessageSizes, Traffic
+from sim.network import AnalyticNetwork, PacketNetwork
+from sim.result import SimResult
+
+__all__ = [
+    "AnalyticNetwork",
+    "LawViolation",
+    "MessageSizes",
+    "PacketNetwork",
+    "SimResult",
+    "SimulationError",
+    "Traffic",
+    "simulate",
+]

@@ -1,0 +1,19 @@
+"""Networks of several fidelities behind one protocol."""
+
+from sim.network.analytic import AnalyticNetwork
+from sim.network.flows import Flows
+from sim.network.issue import IssueOrder
+from sim.network.packet import PacketNetwork
+from sim.network.protocol import Collective, Network, Session
+from sim.network.usage import LinkUsage
+
+__all__ = [
+    "AnalyticNetwork",
+    "Collective",
+    "Flows",
+    "IssueOrder",
+    "LinkUsage",
+    "Network",
+    "PacketNetwork",
+    "Session",
+]

@@ -1,0 +1,199 @@
+"""One collective of the packet network: its flows as rows of the kernel's state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sim.errors import SimulationError
+from sim.network._packet_state import NONE
+from sim.network.issue import IssueOrder, issue_rank
+
+if TYPE_CHECKING:
+    import simpy
+    from numpy.typing import NDArray
+
+    from sim.network.flows import Flows
+    from sim.network.packet import PacketNetwork, PacketSession
+
+
+class Routes(NamedTuple):
+    """Flows in issue order, and the links they cross.
+
+    Attributes
+    ----------
+    order
+        int64 [flows]: the flows by (source, first link, rank); those over no link come first
+        within their source.
+    links
+        int32 [crossings]: links of the ordered flows, one path after another.
+    hops
+        int64 [flows]: links of every flow, in the flows' own order.
+    first_link
+        int32 [flows]: in the flows' own order; NONE for a flow over no link.
+    """
+
+    order: NDArray[np.int64]
+    links: NDArray[np.int32]
+    hops: NDArray[np.int64]
+    first_link: NDArray[np.int32]
+
+
+def ordered_routes(network: PacketNetwork, flows: Flows, rng: np.random.Generator) -> Routes:
+    """Route the flows and put them into the order in which their sources issue them."""
+    paths = network.router.paths(flows.src, flows.dst)
+    hops = np.diff(paths.indptr)
+    remote = hops > 0
+    first_link = np.full(len(flows), NONE, dtype=np.int32)
+    first_link[remote] = paths.links[paths.indptr[:-1][remote]]
+    rank = issue_rank(IssueOrder(network.order), flows, network.router.cluster.gpus, rng)
+    order = np.lexsort((rank, first_link, flows.src))
+    lengths = hops[order]
+    offset = paths.indptr[:-1][order] - (np.cumsum(lengths) - lengths)
+    links = paths.links[np.repeat(offset, lengths) + np.arange(int(lengths.sum()))]
+    return Routes(order, links, hops, first_link)
+
+
+class PacketCollective:
+    """A set of flows under way in a `PacketSession`."""
+
+    def __init__(self, session: PacketSession, flows: Flows, routes: Routes) -> None:
+        self._session = session
+        self._flows = flows
+        self._order = routes.order
+        self._hops = len(routes.links)
+        self._link_bytes: NDArray[np.int64] | None = None
+        self._delivered_ns: NDArray[np.int64] | None = None
+        self.started_ns: int | None = None
+        self.ended_ns: int | None = None
+        self._register_inboxes()
+        self._register_flows(routes)
+        self._register_injections(routes.first_link[routes.order])
+
+    @property
+    def inboxes(self) -> range:
+        """The kernel's inboxes of this collective."""
+        return range(self._first_inbox, self._first_inbox + len(self._events))
+
+    @property
+    def link_bytes(self) -> NDArray[np.int64]:
+        """int64 [links]: bytes carried for this collective, as counted chunk by chunk."""
+        if self._link_bytes is None:
+            carried: NDArray[np.int64] = self._session.view("link_bytes", self._account, 1)[0]
+            return carried.copy()
+        return self._link_bytes
+
+    @property
+    def delivered_ns(self) -> NDArray[np.int64]:
+        """int64 [flows]: when each flow's last byte arrived; of a finished collective."""
+        if self._delivered_ns is None:
+            raise SimulationError("delivered_ns is known when the collective has ended")
+        return self._delivered_ns
+
+    def arrived(self, gpu: int) -> simpy.Event:
+        """Event that fires when everything addressed to `gpu` is in."""
+        if gpu not in self._inbox_of:
+            raise SimulationError(f"nothing is addressed to GPU {gpu} in this collective")
+        return self._events[self._inbox_of[gpu]]
+
+    def send(self, gpu: int) -> None:
+        """Start the messages of `gpu` now."""
+        if gpu not in self._unsent:
+            raise SimulationError(f"GPU {gpu} has nothing to send, or has sent, in this collective")
+        first, end, local = self._unsent.pop(gpu)
+        if self.started_ns is None:
+            self.started_ns = int(self._session.env.now)
+        if end > first:
+            self._session.inject(first, end)
+        for inbox in local:
+            counter = self._session.view("inboxes", inbox, 1)
+            counter -= 1
+            if counter[0] == 0:
+                self._session.announce(inbox)
+
+    def complete(self, inbox: int) -> None:
+        """Tell whoever waits that an inbox has everything, now."""
+        self._events[inbox - self._first_inbox].succeed()
+        self._incomplete -= 1
+        if self._incomplete == 0:
+            self.ended_ns = int(self._session.env.now)
+            self._close()
+
+    def _register_inboxes(self) -> None:
+        gpus, self._inbox = np.unique(self._flows.dst, return_inverse=True)
+        self._inbox_of = {gpu: place for place, gpu in enumerate(gpus.tolist())}
+        self._events = [self._session.env.event() for _ in self._inbox_of]
+        self._incomplete = len(self._events)
+        self._first_inbox, counters = self._session.reserve("inboxes", len(gpus))
+        counters[:] = np.bincount(self._inbox, minlength=len(gpus))
+
+    def _register_flows(self, routes: Routes) -> None:
+        session, order, size = self._session, routes.order, self._flows.message_bytes
+        self._account, _ = session.reserve("link_bytes", 1)
+        first_hop, links = session.reserve("hops", len(routes.links))
+        links[:] = routes.links
+        self._first_hop = first_hop
+        self._first_flow, flows = session.reserve("flows", len(order))
+        ends = first_hop + np.cumsum(routes.hops[order])
+        flows["first_hop"], flows["end_hop"] = ends - routes.hops[order], ends
+        flows["message_bytes"] = flows["rest"] = size
+        chunks = self._flows.count[order] * -(-size // session.network.chunk_bytes)
+        flows["unissued"] = flows["undelivered"] = chunks
+        flows["next"] = self._first_flow + 1 + np.arange(len(order))
+        flows["inbox"] = self._first_inbox + self._inbox[order]
+        flows["account"], flows["delivered_at"] = self._account, NONE
+
+    def _register_injections(self, first_link: NDArray[np.int32]) -> None:
+        """Make one injection of every run of flows with the same source and first link."""
+        session, src = self._session, self._flows.src[self._order]
+        change = (np.diff(src) != 0) | (np.diff(first_link) != 0)
+        starts = np.flatnonzero(np.r_[len(src) > 0, change])
+        remote = first_link[starts] != NONE
+        begin, end = starts[remote], np.r_[starts[1:], len(src)][remote]
+        self._first_injection, injections = session.reserve("injections", len(begin))
+        flows = session.view("flows", self._first_flow, len(src))
+        flows["next"][end - 1] = self._first_flow + begin
+        bytes_before = np.r_[0, np.cumsum(self._flows.size_bytes[self._order])]
+        chunks_before = np.r_[0, np.cumsum(flows["unissued"])]
+        injections["link"] = first_link[begin]
+        injections["total_bytes"] = bytes_before[end] - bytes_before[begin]
+        injections["unissued"] = chunks_before[end] - chunks_before[begin]
+        injections["cursor"] = self._first_flow + begin
+        injections["previous"] = self._first_flow + end - 1
+        self._injections = len(begin)
+        self._register_senders(src, src[begin], first_link == NONE)
+
+    def _register_senders(
+        self, src: NDArray[np.int32], injection_src: NDArray[np.int32], local: NDArray[np.bool_]
+    ) -> None:
+        senders = np.unique(src)
+        first = self._first_injection + np.searchsorted(injection_src, senders)
+        end = self._first_injection + np.searchsorted(injection_src, senders, side="right")
+        inboxes = self._first_inbox + self._inbox[self._order[local]]
+        begin_local = np.searchsorted(src[local], senders)
+        end_local = np.searchsorted(src[local], senders, side="right")
+        self._unsent = {
+            gpu: (f, e, inboxes[b:s].tolist())
+            for gpu, f, e, b, s in zip(
+                *(a.tolist() for a in (senders, first, end, begin_local, end_local)), strict=True
+            )
+        }
+
+    def _close(self) -> None:
+        """Keep what results need and give the rows back to later collectives."""
+        session = self._session
+        self._link_bytes = self.link_bytes
+        self._link_bytes.setflags(write=False)
+        delivered = np.empty(len(self._order), dtype=np.int64)
+        rows = session.view("flows", self._first_flow, len(self._order))
+        delivered[self._order] = rows["delivered_at"]
+        self._delivered_ns = delivered
+        for what, start, length in (
+            ("flows", self._first_flow, len(self._order)),
+            ("hops", self._first_hop, self._hops),
+            ("injections", self._first_injection, self._injections),
+            ("inboxes", self._first_inbox, len(self._events)),
+            ("link_bytes", self._account, 1),
+        ):
+            session.release(what, start, length)

@@ -1,0 +1,73 @@
+"""What the engine expects of a network, whatever its fidelity.
+
+Clocks are integer nanoseconds (SimPy's too); networks round durations up, so that nothing
+ever arrives before it can.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import simpy
+    from numpy.typing import NDArray
+
+    from sim.network.flows import Flows
+    from sim.network.usage import LinkUsage
+    from topologies import Router
+
+
+class Collective(Protocol):
+    """A set of flows under way: one direction of one layer."""
+
+    @property
+    def started_ns(self) -> int | None:
+        """When the first GPU sent."""
+
+    @property
+    def ended_ns(self) -> int | None:
+        """When the last GPU had everything; None until then."""
+
+    @property
+    def link_bytes(self) -> NDArray[Any]:
+        """int64 or float64 [links]: bytes this collective put on every link."""
+
+    def send(self, gpu: int) -> None:
+        """Start the messages of `gpu` now; once for every GPU that has any."""
+
+    def arrived(self, gpu: int) -> simpy.Event:
+        """Event that fires when everything addressed to `gpu` is in.
+
+        Messages of a GPU to itself are in when it sends.
+        """
+
+
+class Session(Protocol):
+    """A network during one run."""
+
+    def collective(self, flows: Flows) -> Collective:
+        """Register flows; nothing moves before `Collective.send`."""
+
+    def usage(self) -> LinkUsage:
+        """What the links have done so far."""
+
+
+class Network(Protocol):
+    """A fidelity and its parameters; opened anew for every run."""
+
+    @property
+    def name(self) -> str:
+        """How tables and files call the fidelity."""
+
+    @property
+    def router(self) -> Router:
+        """The routes in force, and through them the cluster."""
+
+    def open(self, env: simpy.Environment) -> Session:
+        """Return the idle network of a new run; `env` counts integer nanoseconds."""
+
+
+def ceil_ns(seconds: float) -> int:
+    """Return whole nanoseconds, rounded up (less the 1e-6 ns that floating point may add)."""
+    return ceil(seconds * 1e9 - 1e-6)

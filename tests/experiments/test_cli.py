@@ -1,0 +1,202 @@
+"""The command line: statuses, one-line errors, JSON, and a cold start without heavy imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from experiments.cli import status
+from placement import read_placement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN_FILE = """
+model = "DeepSeekMoE-16B"
+cluster = "ep32"
+tokens = 64
+
+[workload]
+seed = 3
+profile_tokens = 256
+
+[attention]
+kind = "pipelined"
+
+[placement]
+policy = "greedy-load"
+
+[network]
+kind = "packet"
+routing = "hash"
+"""
+
+FIGURES = (
+    "hops_per_token_layer",
+    "byte_hops",
+    "balance_server",
+    "balance_gpu",
+    "balancedness",
+    "gpus_per_token_layer",
+    "servers_per_token_layer",
+    "busiest_link_s",
+    "exposed_comm_s",
+)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the error that was printed, and see that it is one line and nothing else."""
+    printed = capsys.readouterr()
+    assert printed.err.startswith("topomoe: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`topomoe --help` starts without solvers, kernels, tables or drawing."""
+    code = (
+        "import sys; from experiments.cli import status; status(['--help']);"
+        "heavy = {'numba', 'pandas', 'highspy', 'matplotlib', 'simpy', 'pyarrow', 'numpy'};"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "topomoe paper" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["paper", "place", "simulate", "bench"])
+def test_every_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command has a help page."""
+    assert status([command, "--help"]) == 0
+    assert "Usage: topomoe" in capsys.readouterr().out
+
+
+def test_place_writes_figures_and_placement(tmp_path: Path) -> None:
+    """`place` gives every figure of the design and a placement file that reads back."""
+    figures, out = tmp_path / "figures.json", tmp_path / "map.json"
+    arguments = ["place", "--cluster", "ep32", "--model", "DeepSeekMoE-16B", "--tokens", "128"]
+    assert status([*arguments, "--json", str(figures), "--out", str(out)]) == 0
+    content = json.loads(figures.read_text())
+    assert all(content[name] > 0 for name in FIGURES)
+    assert content["status"] == "optimal"
+    assert content["symmetric"] is True
+    assert content["against"]["policy"] == "contiguous"
+    assert read_placement(out).policy == "ilp-load"
+
+
+def test_simulate_replays_a_run_file_and_a_placement_file(tmp_path: Path) -> None:
+    """A placement written by one run gives the same figures when another run reads it."""
+    run, figures = tmp_path / "run.toml", tmp_path / "figures.json"
+    run.write_text(RUN_FILE)
+    links = tmp_path / "links.parquet"
+    assert status(["simulate", str(run), "--json", str(figures), "--links", str(links)]) == 0
+    first = json.loads(figures.read_text())
+    assert all(first[name] > 0 for name in FIGURES)
+    assert links.stat().st_size > 0
+    out = tmp_path / "map.json"
+    place = ["place", "--cluster", "ep32", "--model", "DeepSeekMoE-16B", "--policy", "greedy-load"]
+    place += ["--attention", "pipelined", "--seed", "3", "--tokens", "64", "--out", str(out)]
+    assert status(place) == 0
+    run.write_text(RUN_FILE.replace('policy = "greedy-load"', 'file = "map.json"'))
+    assert status(["simulate", str(run), "--json", str(figures)]) == 0
+    again = json.loads(figures.read_text())
+    assert again["policy"] == "greedy-load"
+    assert again["tokens" if "tokens" in again else "workload"] == first["workload"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["place", "--cluster", "nowhere"], "unknown cluster 'nowhere'; allowed: fat-tree, "),
+        (["place", "--cluster", "ep32", "--model", "GPT"], "unknown model 'GPT': expected one of"),
+        (["place", "--cluster", "ep32", "--policy", "magic"], "unknown policy 'magic'; allowed: "),
+        (["place", "--cluster", "ep32", "--attention", "x"], "attention.kind: Input should be"),
+        (["place", "--cluster", "ep32", "--tp", "5"], "tp must divide the 32 GPUs, got 5"),
+        (["place", "--cluster", "ep32", "--layer-slots", "9"], "layer_slots too small: 4 servers"),
+        (["place", "--cluster", "ep32", "--load", "gone.json"], "gone.json: cannot be read"),
+        (["place", "--cluster", "gone.toml"], "gone.toml: cannot be read"),
+        (["place"], "Missing option '--cluster'"),
+        (
+            ["place", "--cluster", "ep32", "--tokens", "0"],
+            "'--tokens': Input should be greater than or equal to 1",
+        ),
+        (["simulate", "gone.toml"], "gone.toml: cannot be read"),
+        (["paper", "--load", "gone.json"], "gone.json fits no model of the study"),
+        (["paper", "--expected", "gone.csv"], "gone.csv"),
+        (["paper", "--policy", "no.such:Thing"], "policy 'no.such:Thing' cannot be made"),
+        (["fly"], "No such command 'fly'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each says what is wrong, where, and what was expected."""
+    assert status(arguments) == 2
+    assert message in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("tokens = 64", "tokens = -1"), "tokens: Input should be greater than 0"),
+        (("tokens = 64", 'tokens = "many"'), "tokens: Input should be a valid integer"),
+        (("tokens = 64", "colour = 1"), "unknown key 'colour'; allowed: model, cluster, tokens"),
+        (('routing = "hash"', ""), "network: the packet network sends a chunk over one path"),
+        (('routing = "hash"', 'ruting = "hash"'), "unknown key 'ruting'; allowed: kind, routing"),
+        (("seed = 3", 'load = "a"\ntrace = "b"'), "give 'load' or 'trace', not both"),
+        (('policy = "greedy-load"', 'file = "gone.json"'), "gone.json: cannot be read"),
+        (("[workload]", "[workload"), "no valid TOML"),
+    ],
+)
+def test_broken_run_files(
+    tmp_path: Path,
+    change: tuple[str, str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A run file that is wrong in one place is named, with the key and what is allowed."""
+    run = tmp_path / "run.toml"
+    run.write_text(RUN_FILE.replace(*change))
+    assert status(["simulate", str(run), "--json", str(tmp_path / "never.json")]) == 2
+    error = one_line(capsys)
+    assert message in error
+    assert not (tmp_path / "never.json").exists()
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(cut=st.integers(0, len(RUN_FILE)), junk=st.text(max_size=6))
+def test_garbled_run_files_never_trace_back(tmp_path: Path, cut: int, junk: str) -> None:
+    """A run file cut anywhere and garbled is refused in one line, before anything runs."""
+    run = tmp_path / "run.toml"
+    # Without a known cluster nothing can run, however the rest reads.
+    text = RUN_FILE.replace('"ep32"', '"nowhere"')
+    run.write_text(text[:cut] + junk, encoding="utf-8", errors="ignore")
+    assert status(["simulate", str(run)]) == 2
+
+
+def test_unwritable_output_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A result that cannot be written is an error with the file's name."""
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    arguments = ["place", "--cluster", "ep32", "--model", "DeepSeekMoE-16B", "--tokens", "16"]
+    assert status([*arguments, "--json", str(blocked / "x.json")]) == 2
+    assert "cannot be written" in one_line(capsys)
+
+
+def test_load_of_another_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Loads that fit no model of the study say what each expected."""
+    load = tmp_path / "load.json"
+    load.write_text(json.dumps({"logical_count": np.ones((5, 7), dtype=int).tolist()}))
+    assert status(["paper", "--load", str(load)]) == 2
+    error = one_line(capsys)
+    assert "DeepSeekMoE-16B: " in error
+    assert "DeepSeek-R1: " in error

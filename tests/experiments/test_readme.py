@@ -1,0 +1,73 @@
+"""What the README shows runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import status
+from experiments.commands.simulate import read_run
+from experiments.run import execute
+from experiments.study import read_study, runs
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def thrifty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The README's own policy, saved as it says, by its name on the command line."""
+    code = next(block for block in blocks("python") if "class Thrifty" in block)
+    body = code[code.index("class ") :].strip().splitlines()
+    assert len(body) <= 20
+    (tmp_path / "thrifty.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "thrifty:Thrifty"
+    sys.modules.pop("thrifty", None)
+
+
+def test_own_policy_fits_every_cell_of_the_study(thrifty: str) -> None:
+    """The README's policy places both models on all four clusters."""
+    study = read_study().model_copy(update={"policies": [thrifty], "profile_tokens": 256})
+    study = study.model_copy(update={"replay": study.replay.model_copy(update={"tokens": 8})})
+    for spec in runs(study):
+        if spec.network.kind == "analytic":
+            assert execute(spec).placement.policy == "thrifty"
+
+
+def test_run_file(tmp_path: Path) -> None:
+    """The README's run file resolves as it stands."""
+    path = tmp_path / "run.toml"
+    path.write_text(next(block for block in blocks("toml")))
+    assert read_run(path).network.kind == "packet"
+
+
+def test_from_python(capsys: pytest.CaptureFixture[str]) -> None:
+    """The README's Python example proves its placement optimal."""
+    exec(next(block for block in blocks("python") if "IlpLoad" in block), {})  # noqa: S102
+    assert capsys.readouterr().out.startswith("optimal 0.0 ")
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console examples run and exit with 0."""
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^\$ topomoe (.*)$", "".join(blocks("console")), flags=re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert status(shlex.split(command)) == 0
+
+
+def test_every_command_is_named() -> None:
+    """The make targets the README promises exist."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^    |`)make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
