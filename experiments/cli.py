@@ -164,15 +164,19 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
 @app.command()
 def simulate(
     run_file: Annotated[Path, typer.Argument(help="Run file (TOML); see the README.")],
-    links: Annotated[
-        Path | None, typer.Option(help="Write bytes and busy time of every link here (Parquet).")
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write tables into this folder (Parquet): links, layers, utilisation of links "
+            "over time, hops of messages."
+        ),
     ] = None,
     json_file: Json = None,
 ) -> None:
     """Replay one run file: a trace through a placement over the cluster's links."""
     from experiments.commands.simulate import run  # noqa: PLC0415  keeps --help quick
 
-    run(run_file, links=links, json_file=json_file)
+    run(run_file, out=out, json_file=json_file)
 
 
 @app.command()

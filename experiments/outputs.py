@@ -28,7 +28,7 @@ def write_tables(study: Study, result: StudyResult, folder: Path) -> None:
     about = json.dumps(manifest(study, result, workload), indent=1) + "\n"
     files: dict[str, str | bytes] = {
         "hops.csv": result.hops.to_csv(index=False, float_format="%.9g", lineterminator="\n"),
-        "links.parquet": _parquet(result.links),
+        "links.parquet": parquet(result.links),
         "tables.md": study_markdown(result.hops, workload),
         "manifest.json": about,
     }
@@ -36,9 +36,10 @@ def write_tables(study: Study, result: StudyResult, folder: Path) -> None:
         write_atomic(folder / name, content)
 
 
-def _parquet(links: pd.DataFrame) -> bytes:
+def parquet(table: pd.DataFrame) -> bytes:
+    """Write a table as Parquet, its texts as categories."""
     buffer = BytesIO()
-    names = links.select_dtypes(include=["object", "string"]).columns
-    categories = links.astype(dict.fromkeys(names, "category"))
+    names = table.select_dtypes(include=["object", "string"]).columns
+    categories = table.astype(dict.fromkeys(names, "category"))
     categories.to_parquet(buffer, index=False, compression="zstd")
     return buffer.getvalue()

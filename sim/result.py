@@ -213,6 +213,29 @@ class SimResult:
             columns["chunks"] = usage.chunks
         return pd.DataFrame(columns)
 
+    def utilisation_table(self) -> pd.DataFrame:
+        """Return one row per time bin and link that sent in it: share of the bin spent sending."""
+        import pandas as pd  # noqa: PLC0415  slow to import
+
+        link, at = np.nonzero(self.utilisation)
+        columns = {
+            "link": link,
+            "bin_start_s": at * self.usage.bin_ns * 1e-9,
+            "bin_s": self.usage.bin_ns * 1e-9,
+            "utilisation": self.utilisation[link, at],
+        }
+        return pd.DataFrame(columns)
+
+    def hops_table(self) -> pd.DataFrame:
+        """Return one row per number of network links crossed: messages of each direction."""
+        import pandas as pd  # noqa: PLC0415  slow to import
+
+        dispatch, combine = self.hop_histogram
+        hops = np.arange(self.hop_histogram.shape[1])
+        return pd.DataFrame(
+            {"hops": hops, "dispatch_messages": dispatch, "combine_messages": combine}
+        )
+
     def layers_table(self) -> pd.DataFrame:
         """Return one row per layer: times, busiest links and balance."""
         import pandas as pd  # noqa: PLC0415  slow to import

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from experiments.atomic import write_atomic
 from experiments.commands.show import console, figures_table, write_json
 from experiments.metrics import metrics
+from experiments.outputs import parquet
 from experiments.run import execute
 from experiments.spec import RunSpec
 from experiments.tables import read_toml, resolve
@@ -15,8 +15,12 @@ from experiments.tables import read_toml, resolve
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
 
-def run(run_file: Path, *, links: Path | None, json_file: Path | None) -> None:
+    from sim import SimResult
+
+
+def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
     """Replay the run, print its figures, and write what was asked for."""
     spec = read_run(run_file)
     result = execute(spec)
@@ -27,15 +31,24 @@ def run(run_file: Path, *, links: Path | None, json_file: Path | None) -> None:
         f"{spec.tokens} tokens"
     )
     console.print(figures_table({result.placement.policy: figures}))
-    if links is not None:
-        buffer = BytesIO()
-        result.replay.links_table().to_parquet(buffer, index=False)
-        write_atomic(links, buffer.getvalue())
-        console.print(f"links written to {links}")
+    if out is not None:
+        for name, table in tables(result.replay).items():
+            write_atomic(out / f"{name}.parquet", parquet(table))
+        console.print(f"tables written to {out}/")
     write_json(
         json_file,
         {"spec": spec.model_dump(mode="json"), "policy": result.placement.policy, **figures},
     )
+
+
+def tables(replay: SimResult) -> dict[str, pd.DataFrame]:
+    """Return what a replay measured, by link, layer, link and time, and hops."""
+    return {
+        "links": replay.links_table(),
+        "layers": replay.layers_table(),
+        "utilisation": replay.utilisation_table(),
+        "hops": replay.hops_table(),
+    }
 
 
 def read_run(path: Path) -> RunSpec:
