@@ -37,6 +37,24 @@ Policies = Annotated[
 ]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415  keeps --help quick
+
+        typer.echo(f"topomoe {version('topomoe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version_asked: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit."),
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
 @app.command()
 def paper(
     out: Annotated[
@@ -93,7 +111,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="DeepSeek-R1, DeepSeekMoE-16B or DeepSeek-V2-Lite.")
+        str, typer.Option(help="DeepSeek-R1, DeepSeek-V3, DeepSeekMoE-16B, DeepSeek-V2-Lite.")
     ] = "DeepSeek-R1",
     policy: Annotated[
         str,
@@ -126,7 +144,14 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
         int | None, typer.Option(min=1, help="C_exp: most experts on a server.")
     ] = None,
     against: Annotated[str, typer.Option(help="Policy to compare with.")] = "contiguous",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the judged trace.")] = 4096,
+    judge: Annotated[
+        Path | None,
+        typer.Option(help="Recorded loads to draw the judged trace from; by default --load's own."),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of the judged trace; by default 4096 or what there is."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic loads and traces.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the placement file here.")] = None,
     json_file: Json = None,
@@ -146,6 +171,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
             "workload": {
                 "seed": seed,
                 "load": str(load) if load else None,
+                "judge": str(judge) if judge else None,
                 "trace": str(trace) if trace else None,
             },
             "attention": {"kind": attention, "tp": tp},

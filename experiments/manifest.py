@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,8 @@ def manifest(study: Study, result: StudyResult, workload: str) -> dict[str, Any]
         "spec_sha256": spec_hash(resolved),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES},
+        "machine": {"cores": os.cpu_count(), "architecture": platform.machine()},
+        "workers": result.workers,
         "runs": len(result.hops),
         "seconds": round(result.seconds, 3),
         "solves": [

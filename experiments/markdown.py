@@ -11,23 +11,31 @@ if TYPE_CHECKING:
 
 PIPELINED, DATA_PARALLEL = "pipelined", "data-parallel"
 
+_BOTTLENECK = (
+    "Why so many hops buy so little time: under pipelined attention all tokens of a layer leave "
+    "from, and return to, the network cards of one server, and those cards are the busiest links "
+    "wherever the experts sit. Placement spares them only the choices that stay on that server."
+)
+
 
 def study_markdown(hops: pd.DataFrame, workload: str) -> str:
     """Write the page ``tables.md`` of the study."""
     cells = _select(hops, PIPELINED, "analytic")
     parts = [
-        "# Hops of seven placement policies on four 256-GPU clusters",
+        (f"# Hops of {cells['policy'].nunique()} placement policies on "
+        f"{cells['cluster'].nunique()} clusters of 256 GPUs"),
         (
             f"Workload: {workload}. Hops count network links, dispatch plus collect, all k "
             "choices of a token, mean over MoE layers, measured by replaying "
-            f"{int(cells['tokens'].iloc[0]):,} tokens that no policy has seen. Bold is the least."
+            f"{int(cells['tokens'].iloc[0]):,} tokens that no policy "
+            "has seen. Bold is the least."
         ),
     ]
     for model in cells["model"].unique():
         of_model = cells[cells["model"] == model]
         parts += [f"## {model}, pipelined attention", *_model_tables(of_model)]
     parts += ["## What the tables say", "\n".join(f"- {line}" for line in findings(hops))]
-    parts += _data_parallel(hops) + _packet(hops)
+    parts += [_BOTTLENECK, *_data_parallel(hops), *_packet(hops)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -51,8 +59,10 @@ def _model_tables(cells: pd.DataFrame) -> list[str]:
     measured = _pivot(cells, "hops_per_token_layer", _hops_text, least=True)
     balance = _pivot(cells, "balance_server", lambda row: f"{row['balance_server']:.2f}")
     return [
-        "Hops per token and layer, and what each saves of round-robin's:",
+        "Hops per token and layer, and the change against round-robin:",
         measured,
+        "Step time, ms (analytic network), and the change against round-robin:",
+        _pivot(cells, "step_s", _against("step_s", cells)),
         "Imbalance (mean over layers of the busiest server's load over the mean server's):",
         balance,
     ]
@@ -60,13 +70,16 @@ def _model_tables(cells: pd.DataFrame) -> list[str]:
 
 def _model_findings(model: str, cells: pd.DataFrame) -> list[str]:
     best = cells[cells["policy"] == "ilp-load"].set_index("cluster")
+    turns = cells[cells["policy"] == "round-robin"].set_index("cluster")
     lines = []
-    if not best.empty:
+    if not (best.empty or turns.empty):
         proven = (best["status"] == "optimal").sum()
+        step = 100 * (1 - best["step_s"] / turns["step_s"])
         lines.append(
-            f"{model}: ilp-load saves {_range(best['saving_pct'])} % of round-robin's hops; "
-            f"{proven} of {len(best)} solves are proven optimal (gap 0). The price is balance: "
-            f"its busiest server carries {_range(best['balance_server'], 2)} times the mean."
+            f"{model}: ilp-load saves {_range(best['saving_pct'])} % of round-robin's hops and "
+            f"{_range(step)} % of its step; {proven} of {len(best)} solves are proven optimal "
+            "(gap 0). The price is balance: its busiest server carries "
+            f"{_range(best['balance_server'], 2)} times the mean."
         )
     greedy = cells[cells["policy"] == "greedy-load"].set_index("cluster")
     if not (best.empty or greedy.empty):
@@ -96,11 +109,15 @@ def _data_parallel(hops: pd.DataFrame) -> list[str]:
         "## The same policies under data-parallel attention",
         "Expected hops per token and layer (measured ones scatter with the tokens drawn):",
         _pivot(cells, "expected_hops", lambda row: f"{row['expected_hops']:.3f}"),
+        "Step time, ms (analytic network), and the change against round-robin:",
+        _pivot(cells, "step_s", _against("step_s", cells)),
         (
             "Tokens now start on all GPUs alike and return to where they came from. Where a fabric "
             "looks the same from every server, all servers are on average equally far from the "
             "tokens: an expert costs the same wherever it sits, and the hop objective has nothing "
-            f"to gain. {_symmetry(cells)} Left to win are fewer copies, replicas and balance."
+            f"to gain. {_symmetry(cells)} There is much to lose, though: a policy that is blind "
+            "to balance heats single GPUs and their network cards, and the step waits for them. "
+            "Left to win are balance, fewer copies and replicas."
         ),
     ]
 
@@ -174,7 +191,23 @@ def _hops_text(row: pd.Series) -> str:
     hops = f"{row['hops_per_token_layer']:.2f}"
     if row["policy"] == "round-robin" or pd.isna(row["saving_pct"]):
         return hops
-    return f"{hops} ({row['saving_pct']:+.1f} %)"
+    text = f"{hops} ({-row['saving_pct']:+.1f} %)"
+    if pd.isna(row["optima_low_hops"]):
+        return text
+    return f"{text}, its optima {row['optima_low_hops']:.1f} to {row['optima_high_hops']:.1f}"
+
+
+def _against(column: str, cells: pd.DataFrame) -> Callable[[pd.Series], str]:
+    """Write a time in ms with its change against round-robin on the same cluster."""
+    turns = cells[cells["policy"] == "round-robin"].set_index("cluster")[column]
+
+    def text(row: pd.Series) -> str:
+        value = f"{1e3 * row[column]:.2f}"
+        if row["policy"] == "round-robin" or row["cluster"] not in turns.index:
+            return value
+        return f"{value} ({100 * (row[column] / turns[row['cluster']] - 1):+.1f} %)"
+
+    return text
 
 
 def _range(values: pd.Series, digits: int = 1) -> str:

@@ -24,6 +24,7 @@ def metrics(result: RunResult) -> dict[str, Any]:
         "workload": result.setting.workload.source,
         "expected_hops": result.expected.hops_per_token_layer,
         "status": report.status if report else "heuristic",
+        "objective_hops": report.objective_hops if report else None,
         "bound_hops": report.bound_hops if report else None,
         "gap": report.gap if report else None,
         **result.replay.metrics(),
@@ -51,7 +52,7 @@ def study_row(spec: RunSpec, result: RunResult) -> dict[str, Any]:
     low, high = hops_over_optima(result.setting.problem) if name == "ilp" else (None, None)
     return {
         **run_key(spec, name),
-        "tokens": spec.tokens,
+        "tokens": result.replay.tokens,
         **metrics(result),
         "optima_low_hops": low,
         "optima_high_hops": high,

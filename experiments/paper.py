@@ -35,14 +35,15 @@ class StudyResult:
         A row per run and link.
     solves
         A row per run: status, bound, gap and seconds.
-    seconds
-        Wall time of all runs.
+    seconds, workers
+        Wall time of all runs, and the processes they were spread over.
     """
 
     hops: pd.DataFrame
     links: pd.DataFrame
     solves: pd.DataFrame
     seconds: float
+    workers: int
 
 
 def run_study(study: Study, *, workers: int | None, progress: Progress) -> StudyResult:
@@ -58,14 +59,15 @@ def run_study(study: Study, *, workers: int | None, progress: Progress) -> Study
         Called with what has just finished, how many runs are done, and how many there are.
     """
     begun = time.perf_counter()
-    specs = runs(study)
-    cells = _run_all(specs, workers or min(4, os.cpu_count() or 1), progress)
+    specs, workers = runs(study), workers or min(4, os.cpu_count() or 1)
+    cells = _run_all(specs, workers, progress)
     hops = _with_saving(pd.DataFrame([row for row, _, _ in cells]))
     return StudyResult(
         hops=hops,
         links=pd.concat([links for _, _, links in cells], ignore_index=True),
         solves=pd.DataFrame([solve for _, solve, _ in cells]),
         seconds=time.perf_counter() - begun,
+        workers=workers,
     )
 
 

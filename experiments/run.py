@@ -94,7 +94,15 @@ def place(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
         raise ExperimentError(
             f"{spec.file}: places model '{placement.model}', the run is of '{problem.model}'"
         )
+    have = (placement.layers, placement.experts, placement.servers, placement.gpus_per_server)
+    want = (problem.layers, problem.experts, problem.servers, problem.gpus_per_server)
+    if have != want:
+        raise ExperimentError(f"{spec.file}: places {_shape(*have)}, the run is of {_shape(*want)}")
     return placement
+
+
+def _shape(layers: int, experts: int, servers: int, gpus_per_server: int) -> str:
+    return f"{layers} layers x {experts} experts on {servers} servers of {gpus_per_server} GPUs"
 
 
 def execute(spec: RunSpec) -> RunResult:
@@ -109,16 +117,15 @@ def execute(spec: RunSpec) -> RunResult:
 
 def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
     """Replay the judged trace of `setting` through `placement`."""
-    from sim import MessageSizes, simulate  # noqa: PLC0415  brings in numba and SimPy
+    from sim import MessageSizes, expert_seconds, simulate  # noqa: PLC0415  brings in numba and SimPy
 
-    flops_per_choice = 2 * setting.model.parameters_per_expert
     return simulate(
         setting.workload.trace,
         placement,
         setting.attention,
         network=_network(spec.network, setting.router),
         sizes=MessageSizes.from_model(setting.model),
-        expert_seconds_per_token=flops_per_choice / spec.expert_flops,
+        expert_seconds_per_token=expert_seconds(setting.model, spec.expert_flops),
     )
 
 

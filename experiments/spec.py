@@ -20,7 +20,10 @@ class WorkloadSpec(Table):
     profile_tokens
         Tokens counted into the profile that policies see (synthetic only).
     load
-        File of recorded loads (``logical_count`` JSON): the profile; the trace is drawn from it.
+        File of recorded loads (``logical_count`` JSON): the profile.
+    judge
+        File of recorded loads the judged trace is drawn from; by default those of `load`, so
+        that the placement is judged on the very loads it was fitted to.
     trace
         File of recorded choices (npz): even sequences make the profile, odd ones are judged.
     """
@@ -28,12 +31,15 @@ class WorkloadSpec(Table):
     seed: int = Field(default=0, ge=0)
     profile_tokens: PositiveInt = 16384
     load: str | None = None
+    judge: str | None = None
     trace: str | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> WorkloadSpec:
         if self.load is not None and self.trace is not None:
             raise ValueError("give 'load' or 'trace', not both")
+        if self.judge is not None and self.load is None:
+            raise ValueError("'judge' goes with 'load', the loads to fit on")
         return self
 
 
@@ -113,14 +119,15 @@ class RunSpec(Table):
     cluster
         Name of a study cluster or preset, or a cluster file.
     tokens
-        Tokens of the judged trace that are replayed.
+        Tokens of the judged trace that are replayed; by default 4096, or what a recorded trace
+        holds if that is less.
     expert_flops
         Floating-point operations per second a GPU computes experts at.
     """
 
     model: str = "DeepSeek-R1"
     cluster: str
-    tokens: PositiveInt = 4096
+    tokens: PositiveInt | None = None
     expert_flops: PositiveFloat = 1e15
     workload: WorkloadSpec = WorkloadSpec()
     attention: AttentionSpec = AttentionSpec()

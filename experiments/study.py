@@ -78,12 +78,12 @@ def with_load(study: Study, load: Path) -> Study:
     WorkloadError
         If the file fits none of the study's models; the message says what each expected.
     """
-    refused = []
+    refused: dict[str, list[str]] = {}
     for name in study.models:
         try:
             read_logical_count(load, model(name))
         except WorkloadError as error:
-            refused.append(f"{name}: {str(error).removeprefix(f'{load}: ')}")
+            refused.setdefault(str(error).removeprefix(f"{load}: "), []).append(name)
         else:
             return study.model_copy(
                 update={
@@ -93,7 +93,8 @@ def with_load(study: Study, load: Path) -> Study:
                     "data_parallel": study.data_parallel.model_copy(update={"models": [name]}),
                 }
             )
-    raise WorkloadError(f"{load} fits no model of the study; " + "; ".join(refused))
+    reasons = (f"{' and '.join(names)}: {why}" for why, names in refused.items())
+    raise WorkloadError(f"{load} fits no model of the study; {'; '.join(reasons)}")
 
 
 def runs(study: Study) -> list[RunSpec]:

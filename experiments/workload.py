@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from experiments.spec import WorkloadSpec
 
 
+DEFAULT_TOKENS = 4096
+"""Judged tokens where a run asks for no number."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Workload:
     """A profile and the trace that is judged.
@@ -47,13 +51,14 @@ class Workload:
 
 
 @lru_cache(maxsize=4)
-def load_workload(model_name: str, spec: WorkloadSpec, tokens: int) -> Workload:
+def load_workload(model_name: str, spec: WorkloadSpec, tokens: int | None) -> Workload:
     """Draw or read a workload of `tokens` judged tokens; kept, for the next policy meets it too."""
     shape = model(model_name)
     if spec.trace is not None:
         return _recorded_trace(shape, Path(spec.trace), tokens)
+    tokens = tokens or DEFAULT_TOKENS
     if spec.load is not None:
-        return _recorded_load(shape, Path(spec.load), spec.seed, tokens)
+        return _recorded_load(shape, spec, tokens)
     synthetic = SyntheticWorkload(shape, spec.seed)
     return Workload(
         profile=_profile(model_name, spec.seed, spec.profile_tokens),
@@ -68,20 +73,26 @@ def _profile(model_name: str, seed: int, tokens: int) -> ExpertProfile:
     return SyntheticWorkload(model(model_name), seed).profile(tokens)
 
 
-def _recorded_load(shape: MoEModel, path: Path, seed: int, tokens: int) -> Workload:
-    profile = read_logical_count(path, shape)
-    source = f"{path.name}, trace drawn with seed {seed}"
-    trace = draw_trace(profile.load, shape, tokens, stream(seed, "trace"), source=source)
-    _, deviation = inclusion_probabilities(profile.load, shape)
+def _recorded_load(shape: MoEModel, spec: WorkloadSpec, tokens: int) -> Workload:
+    fitted = Path(spec.load or "")
+    judged = Path(spec.judge) if spec.judge is not None else fitted
+    profile = read_logical_count(fitted, shape)
+    load = read_logical_count(judged, shape).load
+    origin = f"from {judged.name}" if spec.judge is not None else "from the same loads (in sample)"
+    source = f"{fitted.name}, trace drawn {origin}, seed {spec.seed}"
+    trace = draw_trace(load, shape, tokens, stream(spec.seed, "trace"), source=source)
+    _, deviation = inclusion_probabilities(load, shape)
     return Workload(profile=profile, trace=trace, source=source, deviation=deviation)
 
 
-def _recorded_trace(shape: MoEModel, path: Path, tokens: int) -> Workload:
+def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload:
     recorded = read_trace(path, shape)
     fitted, judged = _sequences(recorded, 0), _sequences(recorded, 1)
+    tokens = tokens or min(DEFAULT_TOKENS, judged.tokens)
     if tokens > judged.tokens:
         raise ExperimentError(
-            f"{path}: {tokens} tokens asked for, its odd sequences hold {judged.tokens}"
+            f"{path}: {tokens} tokens asked for; its odd sequences, which are judged, hold "
+            f"{judged.tokens}"
         )
     return Workload(
         profile=ExpertProfile.from_trace(fitted),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from placement.placement import Placement
 from placement.solve import SolveReport
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from os import PathLike
 
 
 class _Solve(BaseModel):
@@ -66,7 +67,7 @@ def placement_json(placement: Placement) -> str:
     return json.dumps(content, separators=(",", ":")) + "\n"
 
 
-def read_placement(path: Path) -> Placement:
+def read_placement(path: str | PathLike[str]) -> Placement:
     """Read a placement file.
 
     Raises
@@ -75,6 +76,7 @@ def read_placement(path: Path) -> Placement:
         If it is no JSON, misses or adds a key, or does not place every expert; the message
         names the file and the key.
     """
+    path = Path(path)
     try:
         file = _File.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -83,7 +83,8 @@ def hop_optimum(
         counts=deal_to_servers(flow.counts(result.x), tiers),
         tiers=tiers,
         objective_hops=(result.objective + flow.constant) * scale,
-        bound_hops=(result.bound + flow.constant) * scale,
+        # The multipliers' rounding may lift a tight bound above the objective it bounds.
+        bound_hops=(min(result.bound, result.objective) + flow.constant) * scale,
         limit=None if result.status == "optimal" else result.status,
     )
 

@@ -8,6 +8,7 @@ tiers up to t counts, and the cost
 
 is convex in N. Cut into unit steps of cost ``-(c[t+1] - c[t]) f_(j)`` it is a flow along one
 path per layer, joined by the servers' capacities: its linear relaxation has integral vertices.
+Steps of experts of equal load are one column of as many units.
 Servers with the same cost in every layer are one *class* of manifold capacity.
 """
 
@@ -121,13 +122,14 @@ def prefix_flow(
     steps = [_steps(weights[at], tiers, at, layer_slots) for at in range(layers)]
     z_row = np.concatenate([first_row[at] + step.tier for at, step in enumerate(steps)])
     z_cost = np.concatenate([step.cost for step in steps])
+    z_upper = np.concatenate([step.units for step in steps]).astype(np.float64)
     demand = np.concatenate([step.demand for step in steps])
 
     columns = len(y_rows) + len(z_row)
     program = Program(
         cost=np.concatenate((np.zeros(len(y_rows)), z_cost)),
         lower=np.zeros(columns),
-        upper=np.concatenate((y_upper.astype(np.float64), np.ones(len(z_row)))),
+        upper=np.concatenate((y_upper.astype(np.float64), z_upper)),
         start=np.arange(0, 2 * columns + 1, 2, dtype=np.int32),
         index=np.concatenate((y_rows.ravel(), np.stack((z_row, z_row + 1), 1).ravel())).astype(
             np.int32
@@ -142,10 +144,11 @@ def prefix_flow(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LayerSteps:
-    """Unit steps of one layer's prefix sizes that the caps leave free."""
+    """Steps of one layer's prefix sizes that the caps leave free, `units` experts each."""
 
     tier: NDArray[np.int64]
     cost: NDArray[np.float64]
+    units: NDArray[np.int64]
     demand: NDArray[np.float64]
     constant: float
 
@@ -165,11 +168,15 @@ def _steps(weight: NDArray[np.float64], tiers: Tiers, layer: int, layer_slots: i
         np.cumsum(most - least) - (most - least), most - least
     )
     rank = offset + np.repeat(least, most - least)
+    first = np.ones(len(tier), dtype=bool)
+    first[1:] = (tier[1:] != tier[:-1]) | (weight[rank[1:]] != weight[rank[:-1]])
+    start = np.flatnonzero(first)
     prefix = np.concatenate(([0.0], np.cumsum(weight)))
     forced = np.concatenate(([0], least, [experts]))
     return _LayerSteps(
-        tier=tier,
-        cost=-rise[tier] * weight[rank],
+        tier=tier[start],
+        cost=-(rise[tier] * weight[rank])[start],
+        units=np.diff(np.append(start, len(tier))),
         demand=np.diff(forced).astype(np.float64),
         constant=float(cost[-1] * prefix[-1] - rise @ prefix[least]),
     )

@@ -1,5 +1,6 @@
 """What happens then: traffic over the cluster's links, and the time a step takes."""
 
+from sim.compute import expert_seconds
 from sim.engine import simulate
 from sim.errors import LawViolation, SimulationError
 from sim.messages import MessageSizes, Traffic
@@ -14,5 +15,6 @@ __all__ = [
     "SimResult",
     "SimulationError",
     "Traffic",
+    "expert_seconds",
     "simulate",
 ]

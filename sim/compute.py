@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sim.messages import Traffic
+    from workloads import MoEModel
+
+
+def expert_seconds(model: MoEModel, flops_per_s: float) -> float:
+    """Seconds a GPU computes one choice of a token: 2 operations per parameter of an expert."""
+    return 2 * model.parameters_per_expert / flops_per_s
 
 
 def expert_ns(expert_tokens: NDArray[np.int64], seconds_per_token: float) -> NDArray[np.int64]:

@@ -16,16 +16,17 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topologies.errors import TopologyError
 from topologies.spec import ClusterSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from os import PathLike
 
 
-def read_cluster(path: Path) -> ClusterSpec:
+def read_cluster(path: str | PathLike[str]) -> ClusterSpec:
     """Read a cluster file; a cluster without a name takes the file's.
 
     Raises
@@ -34,6 +35,7 @@ def read_cluster(path: Path) -> ClusterSpec:
         In one line that starts with the file's name: if the file cannot be read, is no TOML,
         or holds a key, builder or parameter that is unknown, missing or refused.
     """
+    path = Path(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 def run(content: dict[str, Any], *, against: str, out: Path | None, json_file: Path | None) -> None:
     """Place, judge, compare, print, and write what was asked for."""
     spec = resolve(RunSpec, content, "place")
-    result = execute(spec)
+    with console.status("drawing the trace, placing, replaying ..."):
+        result = execute(spec)
+        other = _other(spec, against)
     columns = {result.placement.policy: metrics(result)}
-    other = _other(spec, against)
     if other is not None and against != result.placement.policy:
         columns[against] = metrics(other)
     console.print(
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; "
-        f"{result.setting.workload.source}; {spec.tokens} tokens replayed"
+        f"{result.setting.workload.source}; {result.replay.tokens} tokens replayed"
     )
     console.print(figures_table(columns))
     for line in _remarks(result, other, against):
@@ -62,8 +63,12 @@ def _remarks(result: RunResult, other: RunResult | None, against: str) -> list[s
             "replicas."
         )
     elif other is not None and other.placement.policy != result.placement.policy:
-        saved = 1 - result.replay.hops_per_token_layer / other.replay.hops_per_token_layer
-        lines.append(f"saves {100 * saved:.1f} % of the hops of {against} on the same tokens")
+        hops = result.replay.hops_per_token_layer / other.replay.hops_per_token_layer - 1
+        step = result.replay.step_s / other.replay.step_s - 1
+        lines.append(
+            f"against {against} on the same tokens: hops {100 * hops:+.1f} %, "
+            f"step {100 * step:+.1f} %"
+        )
     if other is None:
         lines.append(f"{against} does not fit the caps and is left out")
     return lines

@@ -28,7 +28,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
     console.print(
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention, {spec.network.kind} "
         f"network with {spec.network.routing} routing; {result.setting.workload.source}; "
-        f"{spec.tokens} tokens"
+        f"{result.replay.tokens} tokens"
     )
     console.print(figures_table({result.placement.policy: figures}))
     if out is not None:
@@ -54,7 +54,7 @@ def tables(replay: SimResult) -> dict[str, pd.DataFrame]:
 def read_run(path: Path) -> RunSpec:
     """Read a run file; the files it names are looked up from its own folder."""
     content = read_toml(path)
-    for table, keys in (("workload", ("load", "trace")), ("placement", ("file",))):
+    for table, keys in (("workload", ("load", "judge", "trace")), ("placement", ("file",))):
         section: Any = content.get(table)
         if not isinstance(section, dict):
             continue

@@ -13,8 +13,10 @@ _CAPTIONS = {
         "profile; the replay draws other tokens and may end slightly above or below it."
     ),
     "link_load": (
-        "Busy time of the directed network links (host, local and global; NVLink left out) in one "
-        "step, as quantiles over links; dots: busiest link. Every panel has its own scale."
+        "Busy time of the directed network links (host, local and global; NVLink left out) over "
+        "all layers of one step, as quantiles over links; dots: busiest link. Logarithmic axes. "
+        "A step lasts far longer than its busiest link works, for every layer keeps other links "
+        "busy: under pipelined attention those of one server."
     ),
     "balance_against_hops": (
         "Server balance (load of the busiest server over the mean, averaged over layers; 1 is "

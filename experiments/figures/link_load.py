@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from experiments.errors import FigureError
 from experiments.figures.frames import CELL, in_order, select
@@ -107,7 +108,10 @@ def _draw_panel(ax: Axes, rows: pd.DataFrame, looks: dict[str, PolicyStyle]) -> 
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_color(FAINT)
     ax.margins(x=0.06)
-    ax.set_xlim(left=0)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.grid(axis="x")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import status
+from experiments.clusters import find_cluster
 from experiments.commands.simulate import read_run
 from experiments.run import execute
 from experiments.study import read_study, runs
@@ -24,31 +25,38 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def thrifty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def cooler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The README's own policy, saved as it says, by its name on the command line."""
-    code = next(block for block in blocks("python") if "class Thrifty" in block)
+    code = next(block for block in blocks("python") if "class Cooler" in block)
     body = code[code.index("class ") :].strip().splitlines()
     assert len(body) <= 20
-    (tmp_path / "thrifty.py").write_text(code)
+    (tmp_path / "cooler.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    yield "thrifty:Thrifty"
-    sys.modules.pop("thrifty", None)
+    yield "cooler:Cooler"
+    sys.modules.pop("cooler", None)
 
 
-def test_own_policy_fits_every_cell_of_the_study(thrifty: str) -> None:
+def test_own_policy_fits_every_cell_of_the_study(cooler: str) -> None:
     """The README's policy places both models on all four clusters."""
-    study = read_study().model_copy(update={"policies": [thrifty], "profile_tokens": 256})
+    study = read_study().model_copy(update={"policies": [cooler], "profile_tokens": 256})
     study = study.model_copy(update={"replay": study.replay.model_copy(update={"tokens": 8})})
     for spec in runs(study):
         if spec.network.kind == "analytic":
-            assert execute(spec).placement.policy == "thrifty"
+            assert execute(spec).placement.policy == "cooler"
 
 
 def test_run_file(tmp_path: Path) -> None:
     """The README's run file resolves as it stands."""
     path = tmp_path / "run.toml"
-    path.write_text(next(block for block in blocks("toml")))
+    path.write_text(next(block for block in blocks("toml") if "[network]" in block))
     assert read_run(path).network.kind == "packet"
+
+
+def test_cluster_file(tmp_path: Path) -> None:
+    """The README's cluster file builds as it stands."""
+    path = tmp_path / "mine.toml"
+    path.write_text(next(block for block in blocks("toml") if "builder" in block))
+    assert find_cluster(str(path)).spec.build().gpus == 128
 
 
 def test_from_python(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,7 @@ def test_public_names() -> None:
         "SimResult",
         "SimulationError",
         "Traffic",
+        "expert_seconds",
         "simulate",
     ]
 
