@@ -22,8 +22,10 @@ def study_markdown(hops: pd.DataFrame, workload: str) -> str:
     """Write the page ``tables.md`` of the study."""
     cells = _select(hops, PIPELINED, "analytic")
     parts = [
-        (f"# Hops of {cells['policy'].nunique()} placement policies on "
-        f"{cells['cluster'].nunique()} clusters of 256 GPUs"),
+        (
+            f"# Hops of {cells['policy'].nunique()} placement policies on "
+            f"{cells['cluster'].nunique()} clusters of 256 GPUs"
+        ),
         (
             f"Workload: {workload}. Hops count network links, dispatch plus collect, all k "
             "choices of a token, mean over MoE layers, measured by replaying "

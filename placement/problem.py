@@ -40,6 +40,8 @@ class PlacementProblem:
         C_layer: most experts of one layer on a server.
     server_slots
         C_exp: most experts on a server, over all layers.
+    n_group
+        Routing groups of the model: equal runs of consecutive experts. None without groups.
     """
 
     model: str
@@ -49,6 +51,7 @@ class PlacementProblem:
     gpus_per_server: int
     layer_slots: int
     server_slots: int
+    n_group: int | None = None
 
     def __post_init__(self) -> None:
         """Freeze the costs and refuse caps that cannot hold the experts."""
@@ -203,4 +206,5 @@ class PlacementProblem:
             gpus_per_server=gpus_per_server,
             layer_slots=layer_slots or ceil(2 * model.experts / servers),
             server_slots=server_slots or ceil(model.layers * model.experts / servers),
+            n_group=model.n_group,
         )

@@ -1,5 +1,6 @@
 """Workloads: what the cluster is asked to carry."""
 
+from workloads.choices import affinity, coactivation
 from workloads.errors import WorkloadError
 from workloads.model import PRESETS, MoEModel, model
 from workloads.profile import ExpertProfile
@@ -20,6 +21,8 @@ __all__ = [
     "Skew",
     "SyntheticWorkload",
     "WorkloadError",
+    "affinity",
+    "coactivation",
     "draw_trace",
     "gini",
     "inclusion_probabilities",

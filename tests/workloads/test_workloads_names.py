@@ -17,6 +17,8 @@ PUBLIC = [
     "Skew",
     "SyntheticWorkload",
     "WorkloadError",
+    "affinity",
+    "coactivation",
     "draw_trace",
     "gini",
     "inclusion_probabilities",
