@@ -1,0 +1,180 @@
+"""What a move costs and gains, against a slow twin and arithmetic by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from placement import Placement, PlacementError
+from placement.moves.worth import StepFigures, Worth, slot_bytes, transfers, worth
+from workloads import model
+
+STEP = StepFigures(hops=10.0, byte_hops=1e6, busiest_s=0.5, step_s=1.0)
+
+
+def make(gpus_of: list[list[list[int]]], *, gpus: int = 4, size: int = 2) -> Placement:
+    """Build a placement from the GPUs of every expert [layers][experts][replicas]."""
+    slots = [
+        (layer, gpu, expert)
+        for layer, row in enumerate(gpus_of)
+        for expert, held in enumerate(row)
+        for gpu in held
+    ]
+    layer, gpu, expert = np.array(slots, dtype=np.int32).T
+    return Placement("tiny", len(gpus_of), len(gpus_of[0]), gpus, size, layer, gpu, expert, "test")
+
+
+def near(servers: int, far: int = 4) -> np.ndarray:
+    """Distances between servers: 0 to itself, otherwise `far`."""
+    return far * (1 - np.eye(servers, dtype=np.int64))
+
+
+def slow_transfers(
+    old: Placement, new: Placement, distance: np.ndarray
+) -> list[tuple[int, int, int, int]]:
+    """List (layer, expert, source, destination) of every new slot, one loop after another."""
+    held: dict[tuple[int, int], set[int]] = {}
+    for layer, gpu, expert in zip(old.slot_layer, old.slot_gpu, old.slot_expert, strict=True):
+        held.setdefault((int(layer), int(expert)), set()).add(int(gpu))
+    size, found = old.gpus_per_server, set()
+    for layer, gpu, expert in zip(new.slot_layer, new.slot_gpu, new.slot_expert, strict=True):
+        to = int(gpu)
+        holders = held[int(layer), int(expert)]
+        if to not in holders:
+            source = min(
+                holders,
+                key=lambda gpu, to=to: (  # type: ignore[misc]
+                    gpu // size != to // size,
+                    distance[gpu // size, to // size],
+                    (gpu - to) % old.gpus,
+                ),
+            )
+            found.add((int(layer), int(expert), source, to))
+    return sorted(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_transfers_equal_the_slow_twin(seed: int) -> None:
+    """Replicas or not, the slots that move and their nearest sources are the twin's."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    old, new = (
+        make(
+            [[rng.permutation(6)[: rng.integers(1, 4)].tolist() for _ in range(3)]] * 2,
+            gpus=6,
+        )
+        for _ in range(2)
+    )
+    distance = rng.integers(1, 4, (3, 3)) * (1 - np.eye(3, dtype=np.int64))
+    moves = transfers(old, new, server_distance=distance)
+    listed = zip(moves.layer, moves.expert, moves.src, moves.dst, strict=True)
+    assert sorted(tuple(map(int, row)) for row in listed) == slow_transfers(old, new, distance)
+    assert moves.slots == len(new.slot_layer)
+
+
+def test_the_twin_would_notice_a_wrong_source() -> None:
+    """The nearest holder sends: the one on the same server, then the nearer server."""
+    # Expert 0 sits on GPUs 0 and 3; GPU 2 wants it: GPU 3 is on its server, GPU 0 is not.
+    old, new = make([[[0, 3], [1]]]), make([[[2, 3], [1]]])
+    moves = transfers(old, new, server_distance=near(2))
+    assert (moves.src.tolist(), moves.dst.tolist(), len(moves)) == ([3], [2], 1)
+    assert slow_transfers(old, new, near(2)) != [(0, 0, 0, 2)]
+    assert len(transfers(old, old, server_distance=near(2))) == 0
+
+
+def test_equal_holders_share_the_sending() -> None:
+    """Of two holders equally far, each serves the destinations that follow it in the ring."""
+    # GPUs 0 and 4 of 8, one a server, hold expert 0; GPUs 1..3 and 5..7 want it too.
+    old = make([[[0, 4]]], gpus=8, size=1)
+    new = make([[list(range(8))]], gpus=8, size=1)
+    moves = transfers(old, new, server_distance=near(8))
+    assert dict(zip(moves.dst.tolist(), moves.src.tolist(), strict=True)) == {
+        1: 4, 2: 4, 3: 4, 5: 0, 6: 0, 7: 0,
+    }  # fmt: skip
+
+
+def test_slot_bytes_of_r1() -> None:
+    """One R1 expert slot is 44.04 MB in FP8 (SGLang blog, May 2025): 3 * 7168 * 2048 bytes."""
+    r1 = model("DeepSeek-R1")
+    assert slot_bytes(r1) == 44_040_192
+    assert slot_bytes(r1, bytes_per_parameter=2) == 88_080_384
+    # A 4-byte scale per block of 128 x 128: 44040192 / 16384 = 2688 blocks.
+    assert slot_bytes(r1, bytes_per_parameter=1 + 4 / 128**2) == 44_040_192 + 4 * 2688
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(PlacementError, match="expected a finite number above 0"):
+            slot_bytes(r1, bytes_per_parameter=wrong)
+
+
+def weigh(step_s: float, hops: float = 9.0) -> Worth:
+    """Weigh a move of two slots, 0.3 s long, to a step of `step_s` for 100 tokens."""
+    old, new = make([[[0], [1], [2]]]), make([[[1], [2], [2]]])
+    return worth(
+        transfers(old, new, server_distance=near(2)),
+        gpus_per_server=2,
+        bytes_per_slot=1000,
+        moving_s=0.3,
+        steps=(STEP, replace(STEP, step_s=step_s, hops=hops)),
+        step_tokens=100,
+    )
+
+
+def test_break_even_by_hand() -> None:
+    """0.3 s of moving, 0.2 s gained on 100 tokens, 2 ms a token: even after 150 tokens."""
+    result = weigh(0.8)
+    assert (result.moved_slots, result.moved_inside, result.moved_bytes) == (2, 1, 2000)
+    assert (result.hops_gain, result.step_gain) == pytest.approx((0.1, 0.2))
+    assert result.gained_s_per_token == pytest.approx(0.002)
+    assert result.break_even_tokens == pytest.approx(150)
+    assert result.verdict == "worth it after 150 tokens (1.5 steps of this batch)"
+
+
+def test_nothing_gained_is_never_worth_it() -> None:
+    """No gain, or a loss, has no break-even; rounding is no gain."""
+    for step_s in (1.0, 1 - 1e-12, 1.25):
+        assert weigh(step_s).break_even_tokens is None
+    assert weigh(1.0).verdict == "never: 0 % to gain, leave it"
+    assert weigh(1.25).verdict == "never: the step gets 25 % longer, leave it"
+
+
+def test_nothing_moves() -> None:
+    """A placement against itself."""
+    old = make([[[0], [1]]])
+    moves = transfers(old, old, server_distance=near(2))
+    result = worth(
+        moves,
+        gpus_per_server=2,
+        bytes_per_slot=1000,
+        moving_s=0.0,
+        steps=(STEP, STEP),
+        step_tokens=1,
+    )
+    assert result.break_even_tokens is None
+    assert result.verdict.startswith("nothing moves")
+
+
+def test_placements_that_do_not_belong_together() -> None:
+    """Another model, shape or cluster, and a step without tokens, are one-line errors."""
+    old = make([[[0], [1]]])
+    for new, message in (
+        (replace(old, model="other"), "old placement has model 'tiny', the new one 'other'"),
+        (make([[[0], [1], [2]]]), "old placement has experts 2, the new one 3"),
+        (make([[[0], [1]]], size=1), "old placement has gpus per server 2, the new one 1"),
+    ):
+        with pytest.raises(PlacementError, match=message):
+            transfers(old, new, server_distance=near(2))
+    with pytest.raises(PlacementError, match="the placements have 2 servers, the cluster 3"):
+        transfers(old, old, server_distance=near(3))
+    moves = transfers(old, old, server_distance=near(2))
+    with pytest.raises(PlacementError, match="the step has 0 tokens"):
+        worth(
+            moves,
+            gpus_per_server=2,
+            bytes_per_slot=1,
+            moving_s=0,
+            steps=(STEP, STEP),
+            step_tokens=0,
+        )
