@@ -18,8 +18,8 @@ from placement import (
     Pipelined,
     Placement,
     PlacementProblem,
+    apply_policy,
     evaluate,
-    make_policy,
     read_placement,
 )
 from topologies import Router
@@ -88,7 +88,9 @@ def prepare(spec: RunSpec) -> Setting:
 def place(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
     """Let the policy place, or read the placement file and see that it fits the problem."""
     if spec.file is None:
-        return make_policy(spec.policy)(problem)
+        return apply_policy(spec.policy, problem)
+    if "policy" in spec.model_fields_set:
+        raise ExperimentError("placement: give 'policy' or 'file', not both")
     placement = read_placement(Path(spec.file))
     if placement.model != problem.model:
         raise ExperimentError(
@@ -98,6 +100,8 @@ def place(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
     want = (problem.layers, problem.experts, problem.servers, problem.gpus_per_server)
     if have != want:
         raise ExperimentError(f"{spec.file}: places {_shape(*have)}, the run is of {_shape(*want)}")
+    if spec.layer_slots is not None or spec.server_slots is not None:
+        problem.check(placement)
     return placement
 
 

@@ -9,7 +9,7 @@ from placement.hops import Ilp, IlpLoad, hops_over_optima
 from placement.naive import NaiveIlpLoad
 from placement.objective import Evaluation, evaluate
 from placement.placement import Placement
-from placement.policies import POLICIES, make_policy
+from placement.policies import POLICIES, apply_policy, make_policy
 from placement.policy import Policy
 from placement.problem import PlacementProblem
 from placement.solve import SolveReport
@@ -34,6 +34,7 @@ __all__ = [
     "Random",
     "RoundRobin",
     "SolveReport",
+    "apply_policy",
     "evaluate",
     "hops_over_optima",
     "make_policy",

@@ -93,7 +93,8 @@ def hop_optimum(
 class IlpLoad:
     """ILPLoad: least expected hops, each expert weighed by its load.
 
-    Among placements of equal hops the servers of equal cost are balanced. Source: Sivtsov,
+    The solver's vertex says how many experts each server takes; which of them, among servers of
+    equal cost, is decided by balance. Source: Sivtsov,
     Katrutsa and Oseledets, arXiv 2508.09229; solved as a flow over prefixes of the sorted loads.
     """
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from placement.baselines import Contiguous, Random, RoundRobin
 from placement.errors import PlacementError
 from placement.greedy import Greedy, GreedyLoad
 from placement.hops import Ilp, IlpLoad
+from placement.placement import Placement
+from workloads import ExpertProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from placement.policy import Policy
+    from placement.problem import PlacementProblem
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "contiguous": Contiguous,
@@ -25,6 +29,44 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "ilp-load": IlpLoad,
 }
 """The built-in policies, in the order tables list them."""
+
+
+def apply_policy(name: str, problem: PlacementProblem) -> Placement:
+    """Let the policy called `name` place, and see that it did.
+
+    A policy of the user's own works on a copy of the problem.
+
+    Raises
+    ------
+    PlacementError
+        If the user's policy raises, or returns no placement of this problem.
+    InfeasibleError
+        If the placement breaks a cap.
+    """
+    chosen = make_policy(name)
+    placement = chosen(problem) if name in POLICIES else _guarded(name, chosen, problem)
+    problem.check(placement)
+    return placement
+
+
+def _guarded(name: str, own: Policy, problem: PlacementProblem) -> Placement:
+    profile = ExpertProfile(load=problem.profile.load.copy(), source=problem.profile.source)
+    try:
+        placement = own(replace(problem, profile=profile))
+    except PlacementError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        raise PlacementError(f"policy '{name}' raised {type(error).__name__}: {error}") from error
+    if not isinstance(placement, Placement):
+        raise PlacementError(
+            f"policy '{name}' must return a Placement (problem.place makes one), got "
+            f"{type(placement).__name__}"
+        )
+    if placement.policy != own.name:
+        raise PlacementError(
+            f"policy '{name}' is named '{own.name}' but signs its placement '{placement.policy}'"
+        )
+    return placement
 
 
 def make_policy(name: str) -> Policy:
@@ -44,8 +86,10 @@ def make_policy(name: str) -> Policy:
     module, _, attribute = name.partition(":")
     try:
         own: Policy = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise PlacementError(f"policy '{name}' cannot be made: {error}") from error
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise PlacementError(
+            f"policy '{name}' cannot be made: {type(error).__name__}: {error}"
+        ) from error
     if not callable(own) or not isinstance(getattr(own, "name", None), str):
         raise PlacementError(
             f"policy '{name}' must be callable with a problem and have a name (a string)"

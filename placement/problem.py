@@ -118,7 +118,12 @@ class PlacementProblem:
         InfeasibleError
             If the choice breaks a cap.
         """
-        server_of = np.asarray(server).astype(np.int64)
+        given = np.asarray(server)
+        if given.dtype.kind not in "iu":
+            raise PlacementError(
+                f"policy '{policy}' must name servers by integers, got {given.dtype}"
+            )
+        server_of = given.astype(np.int64)
         if server_of.shape != (self.layers, self.experts):
             raise PlacementError(
                 f"policy '{policy}' must give a server for each of {self.layers} layers x "
@@ -143,6 +148,51 @@ class PlacementProblem:
             policy=policy,
             solve=solve,
         )
+
+    def check(self, placement: Placement) -> None:
+        """Refuse a placement of something else, or one without replicas that breaks a cap.
+
+        Redundant slots come on top of the caps, so a placement with replicas is not held to
+        them.
+
+        Raises
+        ------
+        PlacementError
+            If model, layers, experts or GPUs differ from the problem's.
+        InfeasibleError
+            If a server holds more than its caps, or a GPU more than its even part of them.
+        """
+        for what, have, want in (
+            ("model", placement.model, self.model),
+            ("MoE layers", placement.layers, self.layers),
+            ("experts", placement.experts, self.experts),
+            ("GPUs", placement.gpus, self.servers * self.gpus_per_server),
+            ("GPUs per server", placement.gpus_per_server, self.gpus_per_server),
+        ):
+            if have != want:
+                raise PlacementError(
+                    f"policy '{placement.policy}' gives a placement with {what} {have}; "
+                    f"the problem has {want}"
+                )
+        if len(placement.slot_layer) == self.layers * self.experts:
+            self._check_servers(placement.server_of_expert.astype(np.int64), placement.policy)
+            self._check_gpus(placement)
+
+    def _check_gpus(self, placement: Placement) -> None:
+        cell = placement.slot_layer.astype(np.int64) * placement.gpus + placement.slot_gpu
+        held = np.bincount(cell, minlength=self.layers * placement.gpus)
+        held = held.reshape(self.layers, placement.gpus)
+        for what, most, cap in (
+            ("of one layer", held.max(axis=0), self.layer_slots),
+            ("in all", held.sum(axis=0), self.server_slots),
+        ):
+            limit = ceil(cap / self.gpus_per_server)
+            if most.max() > limit:
+                gpu = int(np.argmax(most))
+                raise InfeasibleError(
+                    f"policy '{placement.policy}' puts {most[gpu]} experts {what} on GPU {gpu}, "
+                    f"which takes {limit}"
+                )
 
     def _check_servers(self, server: NDArray[np.int64], policy: str) -> None:
         if server.min() < 0 or server.max() >= self.servers:

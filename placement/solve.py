@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
+
+from placement.errors import PlacementError
 
 OPTIMAL_GAP = 1e-9
-"""Relative gap below which a solve is called optimal: float64 rounding of 1e5 summed terms."""
+"""Gap below which a solve is called optimal, relative to the objective or to one hop, whichever
+is more: float64 rounding of 1e5 summed terms."""
+
+STATUSES = ("optimal", "feasible", "heuristic")
 
 
 def relative_gap(objective: float, bound: float) -> float:
     """Distance of an objective from its lower bound, relative to the objective."""
-    gap = max(0.0, objective - bound) / max(abs(objective), 1e-12)
-    return 0.0 if gap <= OPTIMAL_GAP else gap
+    distance = objective - bound
+    if distance <= OPTIMAL_GAP * max(1.0, abs(objective)):
+        return 0.0
+    return distance / max(abs(objective), 1e-12)
 
 
 def status_of(objective: float, bound: float) -> str:
@@ -43,6 +51,22 @@ class SolveReport:
     bound_hops: float | None
     seconds: float
     limit: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a report that contradicts itself."""
+        if self.status not in STATUSES:
+            raise PlacementError(
+                f"solve status '{self.status}' is unknown; allowed: {', '.join(STATUSES)}"
+            )
+        for name in ("objective_hops", "bound_hops", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not isfinite(value):
+                raise PlacementError(f"solve report: {name} is {value}; expected a finite number")
+        if self.status == "optimal" and self.gap != 0:
+            raise PlacementError(
+                f"solve report: 'optimal' with objective {self.objective_hops} and bound "
+                f"{self.bound_hops}; expected a gap of zero"
+            )
 
     @property
     def gap(self) -> float | None:

@@ -24,6 +24,7 @@ NAMES = [
     "Random",
     "RoundRobin",
     "SolveReport",
+    "apply_policy",
     "evaluate",
     "hops_over_optima",
     "make_policy",

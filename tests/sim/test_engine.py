@@ -290,3 +290,24 @@ def test_undelivered_results_violate_a_law(
     compute = np.zeros((3, 10), dtype=np.int64)
     with pytest.raises(LawViolation, match="layer 0: the results were not all delivered"):
         Step(env, session, dispatch, combine, compute).run()
+
+
+def test_a_gpu_computes_one_layer_at_a_time(
+    switch: Callable[..., Router], fixed_attention: Any
+) -> None:
+    """A layer whose inputs are early waits until the GPU is done with the layer before."""
+    # Layer 0: the 3 tokens of GPU 2 keep GPU 0 busy until 3 ms, the 4 tokens of GPU 1 take 1 ms
+    # on GPUs 3..6. Layer 1: GPU 1's 4 tokens reach GPU 0 after 1 ms, wait until 3 and take 4
+    # more; GPU 2's end at 4. Were they computed at once, the step would end after 5 ms.
+    topk = [[[3], [0]], [[4], [0]], [[5], [0]], [[6], [0]], [[0], [3]], [[0], [4]], [[0], [5]]]
+    trace, placement = one_per_gpu(topk, 7, [list(range(7))] * 2)
+    result = simulate(
+        trace,
+        placement,
+        at_home(fixed_attention, 2, [1, 1, 1, 1, 2, 2, 2]),
+        network=PacketNetwork(switch(7, 1e12, 0.0)),
+        sizes=SIZES,
+        expert_seconds_per_token=1e-3,
+    )
+    assert result.step_s == pytest.approx(7e-3, abs=1e-6)
+    assert result.critical_ns == 7_000_000

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from sim import AnalyticNetwork, LawViolation, MessageSizes, PacketNetwork, SimResult, simulate
+from sim import (
+    AnalyticNetwork,
+    LawViolation,
+    MessageSizes,
+    PacketNetwork,
+    SimResult,
+    laws,
+    simulate,
+)
 from sim.laws import (
     check_capacity,
     check_delivery,
@@ -139,3 +147,13 @@ def test_time_notices_a_step_back(run: Run, at: tuple[int, int, int], message: s
         times[1, 0, 0] = max(times[1, 0, 0], 1)
     with pytest.raises(LawViolation, match=message):
         check_time(replace(run.result, collective_ns=times))
+
+
+def test_every_law_is_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check_laws` asks each of the laws once."""
+    asked = []
+    names = ("capacity", "delivery", "durations", "hops", "routes", "time")
+    for name in names:
+        monkeypatch.setattr(laws, f"check_{name}", lambda *_, name=name: asked.append(name))
+    check_laws(*run)
+    assert set(asked) >= (set(names) if run.result.rule != "shares" else set(names) - {"routes"})
