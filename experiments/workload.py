@@ -95,7 +95,7 @@ def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload
             f"{judged.tokens}"
         )
     return Workload(
-        profile=ExpertProfile.from_trace(fitted),
+        profile=ExpertProfile.from_trace(fitted, keep_choices=True),
         trace=judged.head(tokens),
         source=path.name,
         deviation=0.0,

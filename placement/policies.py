@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from placement.baselines import Contiguous, Random, RoundRobin
 from placement.errors import PlacementError
+from placement.field import (
+    ClusterThenMap,
+    CollaborativePairs,
+    Eplb,
+    HottestEverywhere,
+    InterLayerAffinity,
+)
 from placement.greedy import Greedy, GreedyLoad
+from placement.groups import KeepGroups
 from placement.hops import Ilp, IlpLoad
 from placement.placement import Placement
-from workloads import ExpertProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +35,15 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "greedy-load": GreedyLoad,
     "ilp": Ilp,
     "ilp-load": IlpLoad,
+    "keep-groups": KeepGroups,
+    "eplb": partial(Eplb, hierarchical=False),
+    "eplb-auto": partial(Eplb, name="eplb-auto"),
+    "pairs": CollaborativePairs,
+    "affinity": InterLayerAffinity,
+    "cluster-map": ClusterThenMap,
+    "hottest": HottestEverywhere,
 }
-"""The built-in policies, in the order tables list them."""
+"""The built-in policies that need no parameter, in the order tables list them."""
 
 
 def apply_policy(name: str, problem: PlacementProblem) -> Placement:
@@ -50,7 +65,9 @@ def apply_policy(name: str, problem: PlacementProblem) -> Placement:
 
 
 def _guarded(name: str, own: Policy, problem: PlacementProblem) -> Placement:
-    profile = ExpertProfile(load=problem.profile.load.copy(), source=problem.profile.source)
+    known = problem.profile
+    choices = None if known.choices is None else known.choices.copy()
+    profile = replace(known, load=known.load.copy(), choices=choices)
     try:
         placement = own(replace(problem, profile=profile))
     except PlacementError:

@@ -186,7 +186,7 @@ class SyntheticWorkload:
 
     def profile(self, tokens: int) -> ExpertProfile:
         """Count a trace of `tokens` tokens of the profile stream, which is never judged."""
-        return ExpertProfile.from_trace(self._draw("profile", tokens))
+        return ExpertProfile.from_trace(self._draw("profile", tokens), keep_choices=True)
 
     def trace(self, tokens: int) -> RoutingTrace:
         """Return the first `tokens` tokens of the judged stream."""

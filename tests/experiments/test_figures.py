@@ -27,7 +27,6 @@ from experiments.figures import (
     solve_time,
 )
 from experiments.figures.style import TWO_COLUMNS_IN
-from placement import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +36,10 @@ if TYPE_CHECKING:
 
 MODELS = ("DeepSeekMoE-16B", "DeepSeek-R1")
 CLUSTERS = ("fat-tree", "dragonfly")
+POLICIES = dict.fromkeys(
+    ("contiguous", "round-robin", "random", "greedy", "greedy-load", "ilp", "ilp-load")
+)
+"""The study's, in the order figures list them."""
 
 
 def hops_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,12 +13,41 @@ from placement import (
     InfeasibleError,
     PlacementError,
     PlacementProblem,
+    apply_policy,
     evaluate,
     make_policy,
 )
-from workloads import ExpertProfile
+from placement.balance import Balanced
+from placement.moves import Replace, count_moves
+from workloads import ExpertProfile, RoutingTrace
 
-BLIND_TO_COST = ("contiguous", "round-robin", "random")
+if TYPE_CHECKING:
+    from placement import Policy
+
+BLIND_TO_COST = (
+    *("contiguous", "round-robin", "random"),
+    *("eplb", "eplb-auto", "pairs", "affinity", "cluster-map", "hottest"),
+)
+WITH_PARAMETERS = ("balanced", "balanced-gpu", "balanced-price", "replace", "replace-few")
+ALL = (*POLICIES, *WITH_PARAMETERS)
+REPLICAS = ("hottest",)
+
+
+def policy_for(name: str, problem: PlacementProblem) -> Policy:
+    """Make the policy; those with parameters get some that bind."""
+    if name in POLICIES:
+        return make_policy(name)
+    if name.startswith("replace"):
+        previous = make_policy("contiguous")(problem)
+        return Replace(previous, max_moves=12 if name == "replace-few" else None, name=name)
+    return Balanced(
+        1.5,
+        relax=True,
+        scope="gpu" if name == "balanced-gpu" else "server",
+        price=1.0 if name == "balanced-price" else None,
+        proposals=50,
+        name=name,
+    )
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -25,21 +55,34 @@ def problem(request: pytest.FixtureRequest) -> PlacementProblem:
     """A problem of 6 layers x 16 experts on 8 servers of 2 GPUs, both caps binding."""
     rng = np.random.Generator(np.random.PCG64(request.param))
     load = rng.pareto(1.5, (6, 16)) + 0.1
+    load /= load.sum(axis=1, keepdims=True)
     return PlacementProblem(
         model="small",
         cost=rng.integers(0, 5, (6, 8)).astype(float),
-        profile=ExpertProfile(load=load / load.sum(axis=1, keepdims=True), source="test"),
+        profile=ExpertProfile.from_trace(trace_of(load, rng), keep_choices=True),
         top_k=2,
         gpus_per_server=2,
         layer_slots=4,
         server_slots=12,
+        n_group=8,
     )
 
 
-@pytest.mark.parametrize("name", POLICIES)
+def trace_of(load: np.ndarray[tuple[int, int]], rng: np.random.Generator) -> RoutingTrace:
+    """Draw 400 tokens that choose two experts a layer, after one token for each expert."""
+    layers, experts = load.shape
+    topk = np.empty((400 + experts, layers, 2), dtype=np.int64)
+    first = np.arange(experts)
+    for layer, p in enumerate(load):
+        topk[:experts, layer] = np.stack((first, (first + 1) % experts), axis=1)
+        topk[experts:, layer] = [rng.choice(experts, 2, replace=False, p=p) for _ in range(400)]
+    return RoutingTrace(topk=topk, experts=experts, seq_lens=np.array([len(topk)]), source="test")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in REPLICAS])
 def test_placement_is_valid_and_keeps_the_caps(problem: PlacementProblem, name: str) -> None:
-    """Every expert once; no server above C_layer or C_exp; GPUs of a server filled in turn."""
-    placement = make_policy(name)(problem)
+    """Every expert once; no server above C_layer or C_exp; GPUs of a server filled evenly."""
+    placement = policy_for(name, problem)(problem)
     assert placement.policy == name
     assert (placement.replicas == 1).all()
     counts = np.array(
@@ -52,19 +95,43 @@ def test_placement_is_valid_and_keeps_the_caps(problem: PlacementProblem, name: 
     assert on_gpu.sum(axis=0).max() <= -(-problem.server_slots // 2)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", REPLICAS)
+def test_first_slots_keep_the_caps(problem: PlacementProblem, name: str) -> None:
+    """Replicas come on top: without them every cap holds, and none shares a GPU with another."""
+    placement = apply_policy(name, problem)
+    assert placement.policy == name
+    assert (placement.replicas >= 1).all()
+    cell = (placement.slot_layer * 16 + placement.slot_gpu) * 16 + placement.slot_expert
+    assert len(np.unique(cell)) == len(cell)
+    single = placement.replicas[placement.slot_layer, placement.slot_expert] == 1
+    layer, server = placement.slot_layer[single], placement.slot_gpu[single] // 2
+    assert np.bincount(layer * 8 + server).max() <= problem.layer_slots
+    assert np.bincount(server).max() <= problem.server_slots
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_same_problem_same_placement(problem: PlacementProblem, name: str) -> None:
     """A policy called twice, or made twice, places the same."""
-    assert make_policy(name)(problem) == make_policy(name)(problem)
+    assert policy_for(name, problem)(problem) == policy_for(name, problem)(problem)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", ["replace", "replace-few"])
+def test_never_worse_than_its_start(problem: PlacementProblem, name: str) -> None:
+    """Re-placement saves hops or leaves the previous placement alone, within its moves."""
+    previous = make_policy("contiguous")(problem)
+    placement = policy_for(name, problem)(problem)
+    before = evaluate(previous, problem).hops_per_token_layer
+    assert evaluate(placement, problem).hops_per_token_layer <= before + 1e-12
+    assert name == "replace" or count_moves(previous, placement).servers <= 12
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in REPLICAS])
 def test_nothing_beats_the_certified_optimum(problem: PlacementProblem, name: str) -> None:
     """ILPLoad's bound is below every policy's hops."""
     best = make_policy("ilp-load")(problem).solve
     assert best is not None
     assert best.bound_hops is not None
-    hops = evaluate(make_policy(name)(problem), problem).hops_per_token_layer
+    hops = evaluate(policy_for(name, problem)(problem), problem).hops_per_token_layer
     assert hops >= best.bound_hops - 1e-9
 
 
@@ -84,6 +151,22 @@ def test_renaming_servers_changes_no_cost(problem: PlacementProblem, name: str) 
     before = evaluate(make_policy(name)(problem), judge).hops_per_token_layer
     after = evaluate(make_policy(name)(renamed), judge_renamed).hops_per_token_layer
     assert after == pytest.approx(before)
+
+
+def test_renaming_experts_changes_no_balance(problem: PlacementProblem) -> None:
+    """EPLB looks at loads alone and does not care how experts are numbered."""
+    # Distinct loads: equal ones go by expert id.
+    load = np.random.Generator(np.random.PCG64(5)).random((6, 16)) + 0.1
+    load /= load.sum(axis=1, keepdims=True)
+    turn = np.random.Generator(np.random.PCG64(7)).permutation(problem.experts)
+    balances = [
+        evaluate(make_policy("eplb")(case), case).balance_gpu
+        for case in (
+            replace(problem, profile=ExpertProfile(load=load, source="test")),
+            replace(problem, profile=ExpertProfile(load=load[:, turn], source="test")),
+        )
+    ]
+    assert balances[1] == pytest.approx(balances[0])
 
 
 @pytest.mark.parametrize("name", ["greedy-load", "ilp-load"])
