@@ -10,7 +10,7 @@ from placement import hops_over_optima
 if TYPE_CHECKING:
     import pandas as pd
 
-    from experiments.run import RunResult
+    from experiments.run import Placed, RunResult
     from experiments.spec import RunSpec
     from sim.network.usage import LinkUsage
 
@@ -21,15 +21,31 @@ KEYS = ("model", "cluster", "attention", "policy", "network")
 def metrics(result: RunResult) -> dict[str, Any]:
     """Return the figures of a run by name, as ``--json`` gives them."""
     return {
-        "workload": result.setting.workload.source,
-        "expected_hops": result.expected.hops_per_token_layer,
-        **_proof(result),
+        **_expected(result),
         **result.replay.metrics(),
         **_queue_wait(result.replay.usage),
     }
 
 
-def _proof(result: RunResult) -> dict[str, Any]:
+def expected_metrics(placed: Placed) -> dict[str, Any]:
+    """Return the figures of a placement that is not replayed, as the profile expects them."""
+    return {
+        **_expected(placed),
+        "balance_server": placed.expected.balance_server,
+        "balance_gpu": placed.expected.balance_gpu,
+        "balancedness": placed.expected.balancedness,
+    }
+
+
+def _expected(placed: Placed) -> dict[str, Any]:
+    return {
+        "workload": placed.setting.workload.source,
+        "expected_hops": placed.expected.hops_per_token_layer,
+        **_proof(placed),
+    }
+
+
+def _proof(result: Placed) -> dict[str, Any]:
     """Status, objective, bound and gap; no bound where it is of another cost than these hops.
 
     The unweighted ilp proves its own cost; a placement file brings the proof of the problem it

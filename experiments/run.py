@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.choice import apply_choice, check_engine
 from experiments.clusters import find_cluster
 from experiments.errors import ExperimentError
 from experiments.workload import Workload, load_workload
@@ -18,7 +19,6 @@ from placement import (
     Pipelined,
     Placement,
     PlacementProblem,
-    apply_policy,
     evaluate,
     read_placement,
 )
@@ -44,8 +44,8 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RunResult:
-    """What one run gave.
+class Placed:
+    """A run up to its placement.
 
     Attributes
     ----------
@@ -55,14 +55,24 @@ class RunResult:
         Wall seconds the policy took.
     expected
         Its evaluation on the profile, before any replay.
-    replay
-        What the simulator measured on the judged trace.
     """
 
     setting: Setting
     placement: Placement
     place_s: float
     expected: Evaluation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunResult(Placed):
+    """What one run gave.
+
+    Attributes
+    ----------
+    replay
+        What the simulator measured on the judged trace.
+    """
+
     replay: SimResult
 
 
@@ -88,7 +98,7 @@ def prepare(spec: RunSpec) -> Setting:
 def place(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
     """Let the policy place, or read the placement file and see that it fits the problem."""
     if spec.file is None:
-        return apply_policy(spec.policy, problem)
+        return apply_choice(spec, problem)
     if "policy" in spec.model_fields_set:
         raise ExperimentError("placement: give 'policy' or 'file', not both")
     placement = read_placement(Path(spec.file))
@@ -102,6 +112,7 @@ def place(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
         raise ExperimentError(f"{spec.file}: places {_shape(*have)}, the run is of {_shape(*want)}")
     if spec.layer_slots is not None or spec.server_slots is not None:
         problem.check(placement)
+    check_engine(spec, placement)
     return placement
 
 
@@ -111,16 +122,42 @@ def _shape(layers: int, experts: int, servers: int, gpus_per_server: int) -> str
 
 def execute(spec: RunSpec) -> RunResult:
     """Run `spec`: place the experts, price the placement, replay the trace through it."""
+    return replayed(spec, place_experts(spec))
+
+
+def place_experts(spec: RunSpec) -> Placed:
+    """Run `spec` up to its placement, and price that."""
     setting = prepare(spec)
     begun = time.perf_counter()
     placement = place(spec.placement, setting.problem)
     seconds = time.perf_counter() - begun
-    expected = evaluate(placement, setting.problem)
-    return RunResult(setting, placement, seconds, expected, replay(spec, setting, placement))
+    return Placed(setting, placement, seconds, evaluate(placement, setting.problem))
+
+
+def replayed(spec: RunSpec, placed: Placed) -> RunResult:
+    """Replay the trace of a run through its placement."""
+    return RunResult(
+        placed.setting,
+        placed.placement,
+        placed.place_s,
+        placed.expected,
+        replay(spec, placed.setting, placed.placement),
+    )
 
 
 def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
-    """Replay the judged trace of `setting` through `placement`."""
+    """Replay the judged trace of `setting` through `placement`.
+
+    Raises
+    ------
+    ExperimentError
+        If experts have replicas.
+    """
+    if placement.redundant:
+        raise ExperimentError(
+            f"the placement of '{placement.policy}' has {placement.redundant} redundant slots; a "
+            "replay takes one slot per expert"
+        )
     from sim import MessageSizes, expert_seconds, simulate  # noqa: PLC0415  brings in numba and SimPy
 
     return simulate(

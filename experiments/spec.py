@@ -8,6 +8,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from experiments.tables import Table
 
+REPLICATING = ("eplb", "eplb-auto", "hottest")
+"""Policies that take redundant slots."""
+MAX_BETA = 1e6
+MAX_REDUNDANT = 1 << 20
+
 
 class WorkloadSpec(Table):
     """What is routed: synthetic by default, or recorded loads, or a recorded trace.
@@ -70,12 +75,57 @@ class PlacementSpec(Table):
     layer_slots, server_slots
         C_layer and C_exp; by default the preset's slots, else ``ceil(2E/S)`` and
         ``ceil(LE/S)``.
+    beta, beta_relax, beta_scope
+        Fewest hops with the load of a layer on a server (or GPU) at most `beta` x the mean;
+        relaxed where a layer cannot meet that.
+    previous, max_moves, move_price
+        Fewest hops from the placement in the file `previous`: at most so many experts change
+        their server, or each saves so many hops per token and layer.
+    keep_groups
+        Fewest hops with every routing group on one server, or a fixed run of servers.
+    redundant
+        Slots of a layer beyond one per expert, for the policies that replicate.
+    engine
+        Serving engine that is to load the placement.
     """
 
     policy: str = "ilp-load"
     file: str | None = None
     layer_slots: PositiveInt | None = None
     server_slots: PositiveInt | None = None
+    beta: float | None = Field(default=None, ge=1, le=MAX_BETA)
+    beta_relax: bool = False
+    beta_scope: Literal["server", "gpu"] = "server"
+    previous: str | None = None
+    max_moves: int | None = Field(default=None, ge=0)
+    move_price: float | None = Field(default=None, ge=0)
+    keep_groups: bool = False
+    redundant: int = Field(default=0, ge=0, le=MAX_REDUNDANT)
+    engine: str | None = None
+
+    @model_validator(mode="after")
+    def _one_problem(self) -> PlacementSpec:
+        variants = {"beta": self.beta, "previous": self.previous, "keep_groups": self.keep_groups}
+        asked = [name for name, value in variants.items() if value not in (None, False)]
+        if len(asked) > 1:
+            raise ValueError(f"'{asked[0]}' and '{asked[1]}' do not combine; give one of them")
+        if asked and self.file is not None:
+            raise ValueError(f"'{asked[0]}' asks for a new placement; give it or 'file'")
+        if asked and self.policy != "ilp-load":
+            raise ValueError(f"'{asked[0]}' goes with policy 'ilp-load', not '{self.policy}'")
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_options(self) -> PlacementSpec:
+        if self.beta is None and (self.beta_relax or self.beta_scope != "server"):
+            raise ValueError("'beta_relax' and 'beta_scope' go with 'beta'")
+        if self.previous is None and (self.max_moves, self.move_price) != (None, None):
+            raise ValueError("'max_moves' and 'move_price' go with 'previous'")
+        if self.max_moves is not None and self.move_price is not None:
+            raise ValueError("give 'max_moves' or 'move_price', not both")
+        if self.redundant and self.policy not in REPLICATING:
+            raise ValueError(f"'redundant' goes with policy {', '.join(REPLICATING)}")
+        return self
 
 
 class NetworkSpec(Table):

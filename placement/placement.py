@@ -94,9 +94,14 @@ class Placement:
         )
 
     @property
+    def redundant(self) -> int:
+        """Slots beyond one per expert, over all layers."""
+        return len(self.slot_layer) - self.layers * self.experts
+
+    @property
     def gpu_of_expert(self) -> NDArray[np.int32]:
         """int32 [layers, experts]: the GPU of every expert; refused where experts have replicas."""
-        if len(self.slot_layer) != self.layers * self.experts:
+        if self.redundant:
             raise PlacementError("gpu_of_expert needs one slot per expert; this placement has more")
         gpu = np.empty((self.layers, self.experts), dtype=np.int32)
         gpu[self.slot_layer, self.slot_expert] = self.slot_gpu

@@ -174,7 +174,7 @@ class PlacementProblem:
                     f"policy '{placement.policy}' gives a placement with {what} {have}; "
                     f"the problem has {want}"
                 )
-        if len(placement.slot_layer) == self.layers * self.experts:
+        if not placement.redundant:
             self._check_servers(placement.server_of_expert.astype(np.int64), placement.policy)
             self._check_gpus(placement)
 

@@ -54,7 +54,10 @@ def tables(replay: SimResult) -> dict[str, pd.DataFrame]:
 def read_run(path: Path) -> RunSpec:
     """Read a run file; the files it names are looked up from its own folder."""
     content = read_toml(path)
-    for table, keys in (("workload", ("load", "judge", "trace")), ("placement", ("file",))):
+    for table, keys in (
+        ("workload", ("load", "judge", "trace")),
+        ("placement", ("file", "previous")),
+    ):
         section: Any = content.get(table)
         if not isinstance(section, dict):
             continue

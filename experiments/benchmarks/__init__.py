@@ -1,0 +1,1 @@
+"""Figures that `topomoe bench` reports, a module per topic."""

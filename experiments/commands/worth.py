@@ -1,0 +1,88 @@
+"""`topomoe worth`: is a new placement worth the move from the old one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from experiments.commands.place import symmetric
+from experiments.commands.show import console, write_json
+from experiments.run import prepare
+from experiments.spec import RunSpec
+from experiments.tables import resolve
+from experiments.worth import weigh
+from placement import read_placement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from placement.moves.worth import Worth
+
+
+def run(
+    old: Path,
+    new: Path,
+    content: dict[str, Any],
+    *,
+    bytes_per_parameter: float,
+    json_file: Path | None,
+) -> None:
+    """Compare two placement files, print what the move costs and gains, and the verdict.
+
+    The model is that of the old placement.
+    """
+    before, after = read_placement(old), read_placement(new)
+    spec = resolve(RunSpec, {**content, "model": before.model}, "worth")
+    result = weigh(before, after, spec, bytes_per_parameter=bytes_per_parameter)
+    setting = prepare(spec)
+    console.print(
+        f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; "
+        f"{setting.workload.source}; {setting.workload.trace.tokens} tokens replayed"
+    )
+    console.print(_moving(result))
+    console.print(_gains(result))
+    if symmetric(setting.problem.cost):
+        console.print(
+            "Every placement has the same expected hops here: all servers are equally far from "
+            "the tokens. 0 % to gain on hops."
+        )
+    console.print(result.verdict, style="bold")
+    write_json(json_file, {"spec": spec.model_dump(mode="json"), **_for_programs(result)})
+
+
+def _moving(result: Worth) -> str:
+    share = 100 * result.moved_slots / result.slots
+    return (
+        f"moves {result.moved_slots:,} of {result.slots:,} slots ({share:.1f} %), "
+        f"{result.moved_inside:,} of them inside their server: {result.moved_bytes / 1e9:,.2f} GB, "
+        f"{result.moving_s:.3f} s over the links"
+    )
+
+
+def _gains(result: Worth) -> Table:
+    table = Table(show_edge=False, header_style="bold")
+    table.add_column("")
+    for name in ("old", "new", "saves"):
+        table.add_column(name, justify="right")
+    for label, scale, old, new in (
+        ("expected hops per token and layer", 1.0, result.old.hops, result.new.hops),
+        ("byte-hops of the step, 1e9", 1e-9, result.old.byte_hops, result.new.byte_hops),
+        ("busiest links, ms a step", 1e3, result.old.busiest_s, result.new.busiest_s),
+        ("step, ms", 1e3, result.old.step_s, result.new.step_s),
+    ):
+        saved = 100 * (old - new) / old if old > 0 else 0.0
+        table.add_row(label, f"{old * scale:,.4f}", f"{new * scale:,.4f}", f"{saved:.2f} %")
+    return table
+
+
+def _for_programs(result: Worth) -> dict[str, Any]:
+    return {
+        **asdict(result),
+        "hops_gain": result.hops_gain,
+        "step_gain": result.step_gain,
+        "gained_s_per_token": result.gained_s_per_token,
+        "break_even_tokens": result.break_even_tokens,
+        "verdict": result.verdict,
+    }
