@@ -1,0 +1,168 @@
+"""What a run's placement table may ask for, and what `topomoe place` makes of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.commands.place import run
+from experiments.errors import ExperimentError, FigureError
+from experiments.figures import pareto as drawing
+from experiments.run import execute, place_experts
+from experiments.spec import RunSpec
+from experiments.tables import resolve
+from placement import InfeasibleError, placement_json
+from placement.moves import count_moves
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONTENT: dict[str, Any] = {
+    "model": "DeepSeekMoE-16B",
+    "cluster": "ep32",
+    "tokens": 64,
+    "workload": {"seed": 3, "profile_tokens": 512},
+    "attention": {"kind": "pipelined"},
+}
+CAPS = {"layer_slots": 32, "server_slots": 512}
+
+
+def spec(**placement: object) -> RunSpec:
+    """Return a run with this placement table."""
+    return resolve(RunSpec, {**CONTENT, "placement": {**CAPS, **placement}}, "test")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"beta": 1.5, "keep_groups": True}, "'beta' and 'keep_groups' do not combine"),
+        ({"beta": 1.5, "policy": "eplb"}, "'beta' goes with policy 'ilp-load', not 'eplb'"),
+        ({"beta": 1.5, "file": "map.json"}, "give it or 'file'"),
+        ({"beta": 0.9}, "placement.beta: Input should be greater than or equal to 1"),
+        ({"beta_relax": True}, "go with 'beta'"),
+        ({"max_moves": 3}, "go with 'previous'"),
+        ({"previous": "a", "max_moves": 3, "move_price": 0.1}, "not both"),
+        ({"redundant": 8}, "'redundant' goes with policy eplb, eplb-auto, hottest"),
+    ],
+)
+def test_options_that_do_not_go_together(asked: dict[str, Any], message: str) -> None:
+    """The error names both options, or what is allowed."""
+    with pytest.raises(ExperimentError, match=message):
+        spec(**asked)
+
+
+def test_a_cap_on_the_load_is_kept() -> None:
+    """Beta holds on every server and costs hops against the free optimum."""
+    capped, free = place_experts(spec(beta=1.2, beta_relax=True)), place_experts(spec())
+    assert capped.placement.policy == "balanced"
+    assert capped.expected.balance_server <= 1.2 + 1e-9 < free.expected.balance_server
+    assert capped.expected.hops_per_token_layer >= free.expected.hops_per_token_layer
+
+
+def test_moves_are_counted_from_the_previous_placement(tmp_path: Path) -> None:
+    """No more experts change their server than allowed."""
+    old = place_experts(spec(policy="contiguous")).placement
+    (tmp_path / "old.json").write_text(placement_json(old))
+    new = place_experts(spec(previous=str(tmp_path / "old.json"), max_moves=40)).placement
+    assert new.policy == "replace"
+    assert 0 < count_moves(old, new).servers <= 40
+
+
+@pytest.mark.parametrize(
+    ("policy", "redundant", "slots"), [("eplb", 32, 96), ("eplb-auto", 32, 96), ("hottest", 7, 70)]
+)
+def test_redundant_slots(policy: str, redundant: int, slots: int) -> None:
+    """64 experts and the redundant ones; hottest: 2 experts on the 3 other of 4 servers."""
+    placement = place_experts(spec(policy=policy, redundant=redundant)).placement
+    assert len(placement.slot_layer) == slots * placement.layers
+    assert placement.policy == policy
+
+
+def test_too_few_redundant_slots() -> None:
+    """An expert everywhere takes a slot on each other server."""
+    with pytest.raises(ExperimentError, match="hottest needs 3 redundant slots"):
+        place_experts(spec(policy="hottest", redundant=2))
+
+
+def test_replicas_are_not_replayed() -> None:
+    """The simulator takes one slot an expert, and the error says so."""
+    with pytest.raises(ExperimentError, match="'eplb' has 864 redundant slots; a replay takes one"):
+        execute(spec(policy="eplb", redundant=32))
+
+
+def test_an_engine_adds_its_rules() -> None:
+    """Two experts of every layer on each of 32 GPUs, where the caps alone allow more."""
+    placement = place_experts(spec(engine="sglang")).placement
+    cell = placement.slot_layer * 32 + placement.slot_gpu
+    assert np.unique(np.bincount(cell)).tolist() == [2]
+
+
+def test_an_engine_that_refuses(tmp_path: Path) -> None:
+    """What comes from a file, or with replicas, is refused with the layer and the GPU."""
+    uneven = place_experts(spec()).placement
+    (tmp_path / "map.json").write_text(placement_json(uneven))
+    content = {"file": str(tmp_path / "map.json"), "engine": "vllm"}
+    with pytest.raises(ExperimentError, match=r"vllm would not load the placement: layer \d+: GPU"):
+        place_experts(resolve(RunSpec, {**CONTENT, "placement": content}, "test"))
+    with pytest.raises(ExperimentError, match="vllm would not load the placement"):
+        place_experts(spec(policy="hottest", redundant=3, engine="vllm"))
+
+
+def test_groups_need_a_model_that_has_them() -> None:
+    """The error names the model and the policy to take."""
+    with pytest.raises(ValueError, match="'DeepSeekMoE-16B' has no routing groups; use ilp-load"):
+        place_experts(spec(keep_groups=True))
+
+
+def test_a_beta_that_cannot_be_met() -> None:
+    """The hottest expert is above the mean of a GPU; the error names the least beta that works."""
+    with pytest.raises(InfeasibleError, match=r"least workable beta found is \d"):
+        place_experts(spec(beta=1.0, beta_scope="gpu"))
+
+
+def test_place_prices_replicas_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Balance comes from the profile, engines are named, nothing claims to be replayed."""
+    run(
+        {**CONTENT, "placement": {**CAPS, "policy": "eplb", "redundant": 32}},
+        against="contiguous",
+        out=tmp_path / "map.json",
+        json_file=tmp_path / "figures.json",
+    )
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not replayed" in printed
+    assert "32 redundant slots a layer" in printed
+    assert "engines that would load this placement: sglang, vllm, trtllm" in printed
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["redundant_slots"] == 32 * 27
+    assert figures["balance_gpu"] < figures["against"]["balance_gpu"]
+    assert "hops_per_token_layer" not in figures
+
+
+def test_place_writes_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A point for each cap: never fewer hops for more balance, never below the bound."""
+    run(
+        {**CONTENT, "placement": CAPS},
+        against="contiguous",
+        out=None,
+        json_file=None,
+        pareto=tmp_path / "front",
+    )
+    assert "front of hops against balance written" in " ".join(capsys.readouterr().out.split())
+    front = pd.read_csv(tmp_path / "front" / "front.csv")
+    assert front.columns.tolist() == ["beta", "hops", "bound", "balance"]
+    assert (front["hops"] >= front["bound"] - 1e-9).all()
+    assert (front["bound"].diff().dropna() <= 1e-9).all()
+    for kind in ("pdf", "png"):
+        assert (tmp_path / "front" / f"pareto.{kind}").stat().st_size > 1000
+
+
+def test_the_front_needs_its_columns() -> None:
+    """A table without bounds is refused by name."""
+    with pytest.raises(FigureError, match="front table"):
+        drawing.figure(pd.DataFrame({"beta": [1.1], "hops": [3.0], "balance": [1.1]}), scope="gpu")
