@@ -14,7 +14,7 @@ from topologies import Router
 from workloads import model, read_logical_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from placement import Placement
@@ -60,8 +60,15 @@ def curve_rows(data: Path, *, points: int = 21, layer_slots: int = 8) -> list[di
     ]
 
 
-def solve_rows(data: Path) -> list[dict[str, Any]]:
+def solve_rows(data: Path, *, layer_slots: Iterable[int] = LAYER_SLOTS) -> list[dict[str, Any]]:
     """Return what `Replace` keeps, recovers and takes, beside a full re-solve.
+
+    Parameters
+    ----------
+    data
+        Folder of the recorded loads.
+    layer_slots
+        Every C_layer to solve for.
 
     Returns
     -------
@@ -72,11 +79,9 @@ def solve_rows(data: Path) -> list[dict[str, Any]]:
     """
     return [
         row
-        for layer_slots in LAYER_SLOTS
+        for each in layer_slots
         for case, before, after in CASES
-        for row in _solves(
-            case, _problem(data, before, layer_slots), _problem(data, after, layer_slots)
-        )
+        for row in _solves(case, _problem(data, before, each), _problem(data, after, each))
     ]
 
 
