@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from experiments import placing  # noqa: TC001  typer reads the types when it runs
+
 app = typer.Typer(
     name="topomoe",
     add_completion=False,
@@ -116,7 +118,8 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     policy: Annotated[
         str,
         typer.Option(
-            help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, or "
+            help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, "
+            "keep-groups, eplb, eplb-auto, pairs, affinity, cluster-map, hottest, or "
             "package.module:Class."
         ),
     ] = "ilp-load",
@@ -153,6 +156,16 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
         typer.Option(min=1, help="Tokens of the judged trace; by default 4096 or what there is."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of synthetic loads and traces.")] = 0,
+    beta: placing.Beta = None,
+    beta_relax: placing.BetaRelax = False,
+    beta_scope: placing.BetaScope = "server",
+    redundant: placing.Redundant = 0,
+    previous: placing.Previous = None,
+    max_moves: placing.MaxMoves = None,
+    move_price: placing.MovePrice = None,
+    keep_groups: placing.KeepGroups = False,
+    engine: placing.EngineName = None,
+    pareto: placing.FrontFolder = None,
     out: Annotated[Path | None, typer.Option(help="Write the placement file here.")] = None,
     json_file: Json = None,
 ) -> None:
@@ -179,10 +192,71 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
                 "policy": policy,
                 "layer_slots": layer_slots,
                 "server_slots": server_slots,
+                "beta": beta,
+                "beta_relax": beta_relax,
+                "beta_scope": beta_scope,
+                "redundant": redundant,
+                "previous": str(previous) if previous else None,
+                "max_moves": max_moves,
+                "move_price": move_price,
+                "keep_groups": keep_groups,
+                "engine": engine,
             },
         },
         against=against,
         out=out,
+        json_file=json_file,
+        pareto=pareto,
+    )
+
+
+@app.command()
+def worth(  # noqa: PLR0913, PLR0917  a command's options
+    old: placing.OldPlacement,
+    new: placing.NewPlacement,
+    cluster: Annotated[str, typer.Option(help="As for place.")],
+    load: Annotated[
+        Path | None,
+        typer.Option(help="Recorded loads to judge by; by default synthetic, R1-like."),
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Recorded choices; odd sequences are judged.")
+    ] = None,
+    attention: Annotated[
+        str, typer.Option(help="data-parallel (what engines run) or pipelined (the paper's).")
+    ] = "data-parallel",
+    tp: Annotated[
+        int, typer.Option(min=1, help="Neighbouring GPUs that hold the same tokens.")
+    ] = 1,
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of the step; by default 4096 or what there is."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of synthetic loads and traces.")] = 0,
+    bytes_per_parameter: placing.BytesPerParameter = 1.0,
+    json_file: Json = None,
+) -> None:
+    """Say what moving from the OLD placement to the NEW one costs and gains.
+
+    Moved bytes and the time they take over the links, hops and step time of the same tokens
+    under both placements, and the tokens after which the move has paid.
+    """
+    from experiments.commands.worth import run  # noqa: PLC0415  keeps --help quick
+
+    run(
+        old,
+        new,
+        {
+            "cluster": cluster,
+            "tokens": tokens,
+            "workload": {
+                "seed": seed,
+                "load": str(load) if load else None,
+                "trace": str(trace) if trace else None,
+            },
+            "attention": {"kind": attention, "tp": tp},
+        },
+        bytes_per_parameter=bytes_per_parameter,
         json_file=json_file,
     )
 
@@ -206,11 +280,19 @@ def simulate(
 
 
 @app.command()
-def bench(json_file: Json = None) -> None:
+def bench(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what takes long: a quarter of an hour in all.")
+    ] = False,
+    table: Annotated[
+        Path | None, typer.Option(help="Write the tables on recorded data here, as Markdown.")
+    ] = None,
+    json_file: Json = None,
+) -> None:
     """Measure what is fast, side by side with what a user would pick instead."""
     from experiments.commands.bench import run  # noqa: PLC0415  keeps --help quick
 
-    run(json_file=json_file)
+    run(json_file=json_file, everything=everything, table=table)
 
 
 def main() -> None:

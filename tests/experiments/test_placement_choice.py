@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.cli import status
 from experiments.commands.place import run
 from experiments.errors import ExperimentError, FigureError
 from experiments.figures import pareto as drawing
@@ -166,3 +167,40 @@ def test_the_front_needs_its_columns() -> None:
     """A table without bounds is refused by name."""
     with pytest.raises(FigureError, match="front table"):
         drawing.figure(pd.DataFrame({"beta": [1.1], "hops": [3.0], "balance": [1.1]}), scope="gpu")
+
+
+def test_place_and_worth_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few moves from what runs, then what they are worth; options arrive where they belong."""
+    setting = ["--cluster", "ep32", "--attention", "pipelined", "--tokens", "64"]
+    setting += ["--model", "DeepSeekMoE-16B"]
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    assert status(["place", *setting, "--policy", "contiguous", "--out", str(old)]) == 0
+    asked = ["--previous", str(old), "--max-moves", "30", "--json", str(tmp_path / "place.json")]
+    assert status(["place", *setting, *asked, "--out", str(new)]) == 0
+    assert 0 < json.loads((tmp_path / "place.json").read_text())["moves"]["servers"] <= 30
+    asked = ["--json", str(tmp_path / "worth.json")]
+    assert status(["worth", str(old), str(new), *setting[:-2], *asked]) == 0
+    figures = json.loads((tmp_path / "worth.json").read_text())
+    assert 0 < figures["moved_slots"] <= 60
+    assert figures["verdict"] in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--beta", "1.2", "--keep-groups"], "'beta' and 'keep_groups' do not combine"),
+        (["--engine", "magic"], "unknown engine 'magic'; allowed: sglang"),
+        (["--previous", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["--beta", "1", "--beta-scope", "gpu"], "beta 1 cannot be met in layer"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    asked: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2, and the message says what was expected."""
+    assert status(["place", "--cluster", "ep32", "--model", "DeepSeekMoE-16B", *asked]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
