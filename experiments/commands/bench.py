@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.table import Table
 
+from experiments.atomic import check_destinations
 from experiments.commands.show import console, write_json
 from experiments.run import Setting, place, prepare, replay
 from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec
@@ -30,6 +31,7 @@ _CASE = RunSpec(
 
 def run(*, json_file: Path | None) -> None:
     """Run every benchmark, print a table, and write the figures if asked for."""
+    check_destinations([json_file])
     console.print(
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     )

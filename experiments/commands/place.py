@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.atomic import write_atomic
+from experiments.atomic import check_destinations, write_atomic
 from experiments.commands.show import console, figures_table, write_json
 from experiments.metrics import metrics
 from experiments.run import RunResult, execute
-from experiments.spec import RunSpec
+from experiments.spec import RunSpec, input_files
 from experiments.tables import resolve
 from placement import InfeasibleError, placement_json
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def run(content: dict[str, Any], *, against: str, out: Path | None, json_file: Path | None) -> None:
     """Place, judge, compare, print, and write what was asked for."""
     spec = resolve(RunSpec, content, "place")
+    check_destinations([out, json_file], inputs=input_files(spec))
     with console.status("drawing the trace, placing, replaying ..."):
         result = execute(spec)
         other = _other(spec, against)
