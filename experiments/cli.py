@@ -9,7 +9,11 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from experiments import placing  # noqa: TC001  typer reads the types when it runs
+from experiments import options, placing  # noqa: TC001  typer reads the annotations at run time
+from experiments.errors import RunError
+
+_INTERRUPTED = 130
+"""Status that Typer makes of Ctrl-C."""
 
 app = typer.Typer(
     name="topomoe",
@@ -26,17 +30,6 @@ app = typer.Typer(
     Exit status: 0 done, 2 wrong input (one line says what, where and what was expected), 1
     anything else.""",
 )
-
-Json = Annotated[
-    Path | None, typer.Option("--json", help="Also write the figures to this file, for programs.")
-]
-Policies = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--policy",
-        help="A policy of your own, package.module:Class, beside the study's. May be repeated.",
-    ),
-]
 
 
 def _version(asked: bool) -> None:
@@ -59,32 +52,12 @@ def _common(
 
 @app.command()
 def paper(
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the results; by default results/paper, or with --load "
-            "results/paper-NAME."
-        ),
-    ] = None,
-    load: Annotated[
-        Path | None,
-        typer.Option(
-            help="Recorded loads (logical_count JSON) instead of synthetic ones; runs "
-            "the one model whose shape fits."
-        ),
-    ] = None,
-    expected: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV of hops typed in from the paper (columns model, cluster, policy, "
-            "hops), drawn over ours."
-        ),
-    ] = None,
-    policy: Policies = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one per core, 4 at most.")
-    ] = None,
-    json_file: Json = None,
+    out: options.StudyFolder = None,
+    load: options.StudyLoad = None,
+    expected: options.ExpectedHops = None,
+    policy: options.OwnPolicies = None,
+    workers: options.Workers = None,
+    json_file: options.JsonFile = None,
 ) -> None:
     """Run the paper's study end to end: solve, replay, tables and figures.
 
@@ -105,57 +78,19 @@ def paper(
 
 @app.command()
 def place(  # noqa: PLR0913, PLR0917  a command's options
-    cluster: Annotated[
-        str,
-        typer.Option(
-            help="fat-tree, fat-tree-sparse, dragonfly, dragonfly-sparse (the study's), "
-            "facts-fat-tree, ep32, ep64, ep72, ep144, or a cluster file (.toml)."
-        ),
-    ],
-    model: Annotated[
-        str, typer.Option(help="DeepSeek-R1, DeepSeek-V3, DeepSeekMoE-16B, DeepSeek-V2-Lite.")
-    ] = "DeepSeek-R1",
-    policy: Annotated[
-        str,
-        typer.Option(
-            help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, "
-            "keep-groups, eplb, eplb-auto, pairs, affinity, cluster-map, hottest, or "
-            "package.module:Class."
-        ),
-    ] = "ilp-load",
-    load: Annotated[
-        Path | None,
-        typer.Option(help="Recorded loads (logical_count JSON); by default synthetic, R1-like."),
-    ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(
-            help="Recorded choices (npz with topk_ids, seq_lens): even sequences are "
-            "the profile, odd ones are judged."
-        ),
-    ] = None,
-    attention: Annotated[
-        str, typer.Option(help="data-parallel (what engines run) or pipelined (the paper's).")
-    ] = "data-parallel",
-    tp: Annotated[
-        int, typer.Option(min=1, help="Neighbouring GPUs that hold the same tokens.")
-    ] = 1,
-    layer_slots: Annotated[
-        int | None, typer.Option(min=1, help="C_layer: most experts of one layer on a server.")
-    ] = None,
-    server_slots: Annotated[
-        int | None, typer.Option(min=1, help="C_exp: most experts on a server.")
-    ] = None,
-    against: Annotated[str, typer.Option(help="Policy to compare with.")] = "contiguous",
-    judge: Annotated[
-        Path | None,
-        typer.Option(help="Recorded loads to draw the judged trace from; by default --load's own."),
-    ] = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens of the judged trace; by default 4096 or what there is."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of synthetic loads and traces.")] = 0,
+    cluster: options.ClusterName,
+    model: options.ModelName = "DeepSeek-R1",
+    policy: options.PolicyName = "ilp-load",
+    load: options.Load = None,
+    trace: options.Trace = None,
+    attention: options.AttentionKind = "data-parallel",
+    tp: options.TensorParallel = 1,
+    layer_slots: options.LayerSlots = None,
+    server_slots: options.ServerSlots = None,
+    against: options.Against = "contiguous",
+    judge: options.Judge = None,
+    tokens: options.Tokens = None,
+    seed: options.Seed = 0,
     beta: placing.Beta = None,
     beta_relax: placing.BetaRelax = False,
     beta_scope: placing.BetaScope = "server",
@@ -166,8 +101,8 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     keep_groups: placing.KeepGroups = False,
     engine: placing.EngineName = None,
     pareto: placing.FrontFolder = None,
-    out: Annotated[Path | None, typer.Option(help="Write the placement file here.")] = None,
-    json_file: Json = None,
+    out: options.PlacementFile = None,
+    json_file: options.JsonFile = None,
 ) -> None:
     """Place a model's experts on a cluster, say how good that is, and write the placement.
 
@@ -181,12 +116,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
             "model": model,
             "cluster": cluster,
             "tokens": tokens,
-            "workload": {
-                "seed": seed,
-                "load": str(load) if load else None,
-                "judge": str(judge) if judge else None,
-                "trace": str(trace) if trace else None,
-            },
+            "workload": {"seed": seed, "load": load, "judge": judge, "trace": trace},
             "attention": {"kind": attention, "tp": tp},
             "placement": {
                 "policy": policy,
@@ -196,7 +126,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
                 "beta_relax": beta_relax,
                 "beta_scope": beta_scope,
                 "redundant": redundant,
-                "previous": str(previous) if previous else None,
+                "previous": previous,
                 "max_moves": max_moves,
                 "move_price": move_price,
                 "keep_groups": keep_groups,
@@ -214,27 +144,15 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
 def worth(  # noqa: PLR0913, PLR0917  a command's options
     old: placing.OldPlacement,
     new: placing.NewPlacement,
-    cluster: Annotated[str, typer.Option(help="As for place.")],
-    load: Annotated[
-        Path | None,
-        typer.Option(help="Recorded loads to judge by; by default synthetic, R1-like."),
-    ] = None,
-    trace: Annotated[
-        Path | None, typer.Option(help="Recorded choices; odd sequences are judged.")
-    ] = None,
-    attention: Annotated[
-        str, typer.Option(help="data-parallel (what engines run) or pipelined (the paper's).")
-    ] = "data-parallel",
-    tp: Annotated[
-        int, typer.Option(min=1, help="Neighbouring GPUs that hold the same tokens.")
-    ] = 1,
-    tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens of the step; by default 4096 or what there is."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of synthetic loads and traces.")] = 0,
+    cluster: options.ClusterName,
+    load: options.Load = None,
+    trace: options.Trace = None,
+    attention: options.AttentionKind = "data-parallel",
+    tp: options.TensorParallel = 1,
+    tokens: options.Tokens = None,
+    seed: options.Seed = 0,
     bytes_per_parameter: placing.BytesPerParameter = 1.0,
-    json_file: Json = None,
+    json_file: options.JsonFile = None,
 ) -> None:
     """Say what moving from the OLD placement to the NEW one costs and gains.
 
@@ -249,11 +167,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
         {
             "cluster": cluster,
             "tokens": tokens,
-            "workload": {
-                "seed": seed,
-                "load": str(load) if load else None,
-                "trace": str(trace) if trace else None,
-            },
+            "workload": {"seed": seed, "load": load, "trace": trace},
             "attention": {"kind": attention, "tp": tp},
         },
         bytes_per_parameter=bytes_per_parameter,
@@ -263,15 +177,9 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
 
 @app.command()
 def simulate(
-    run_file: Annotated[Path, typer.Argument(help="Run file (TOML); see the README.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write tables into this folder (Parquet): links, layers, utilisation of links "
-            "over time, hops of messages."
-        ),
-    ] = None,
-    json_file: Json = None,
+    run_file: options.RunFile,
+    out: options.TablesFolder = None,
+    json_file: options.JsonFile = None,
 ) -> None:
     """Replay one run file: a trace through a placement over the cluster's links."""
     from experiments.commands.simulate import run  # noqa: PLC0415  keeps --help quick
@@ -281,13 +189,9 @@ def simulate(
 
 @app.command()
 def bench(
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also what takes long: a quarter of an hour in all.")
-    ] = False,
-    table: Annotated[
-        Path | None, typer.Option(help="Write the tables on recorded data here, as Markdown.")
-    ] = None,
-    json_file: Json = None,
+    everything: placing.Everything = False,
+    table: placing.TablesFile = None,
+    json_file: options.JsonFile = None,
 ) -> None:
     """Measure what is fast, side by side with what a user would pick instead."""
     from experiments.commands.bench import run  # noqa: PLC0415  keeps --help quick
@@ -307,20 +211,36 @@ def main() -> None:
 def status(arguments: list[str]) -> int:
     """Run the command line with these arguments and return its exit status."""
     try:
-        get_command(app).main(
-            args=arguments or ["--help"], prog_name="topomoe", standalone_mode=False
-        )
-    except typer.Exit as stop:
-        return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 1)
+        code = _run(arguments or ["--help"])
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except typer.Abort:
+        return _fail("input ended", 1)
     except typer.TyperException as error:
         return _fail(error.format_message(), 2)
+    except RunError as error:
+        return _fail(str(error), 1)
+    except (MemoryError, OverflowError, RecursionError) as error:
+        return _fail(f"the input is beyond what can be computed here: {_named(error)}", 1)
     except ValueError as error:
         if not _is_input_error(error):
             raise
         return _fail(str(error), 2)
-    return 0
+    return _fail("interrupted", 1) if code == _INTERRUPTED else code
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; 0 if it came to its end, else the status it stopped with.
+
+    Typer makes a status of Ctrl-C, and without `standalone_mode` returns statuses.
+    """
+    command = get_command(app)
+    returned = command.main(args=arguments, prog_name="topomoe", standalone_mode=False)
+    return returned if isinstance(returned, int) else 0
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _is_input_error(error: ValueError) -> bool:

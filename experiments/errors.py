@@ -7,3 +7,7 @@ class ExperimentError(ValueError):
 
 class FigureError(ExperimentError):
     """A table that a figure cannot be drawn from."""
+
+
+class RunError(RuntimeError):
+    """A run that broke off though its input was right."""

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from experiments.expected import Expected
     from experiments.paper import StudyResult
     from experiments.study import Study
 
 _PACKAGES = ("topomoe", "highspy", "matplotlib", "networkx", "numba", "numpy", "pandas", "simpy")
 
 
-def manifest(study: Study, result: StudyResult, workload: str) -> dict[str, Any]:
+def manifest(
+    study: Study, result: StudyResult, workload: str, *, expected: Expected | None = None
+) -> dict[str, Any]:
     """Describe how a study's results came about."""
     resolved = study.model_dump(mode="json")
     if study.load is not None:
@@ -29,6 +32,7 @@ def manifest(study: Study, result: StudyResult, workload: str) -> dict[str, Any]
         "workload": workload,
         "spec": resolved,
         "spec_sha256": spec_hash(resolved),
+        **_expected(expected),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES},
         "machine": {"cores": os.cpu_count(), "architecture": platform.machine()},
@@ -40,6 +44,13 @@ def manifest(study: Study, result: StudyResult, workload: str) -> dict[str, Any]
             for row in result.solves.to_dict("records")
         ],
     }
+
+
+def _expected(expected: Expected | None) -> dict[str, Any]:
+    """Name the file of typed-in figures, if there was one."""
+    if expected is None:
+        return {}
+    return {"expected": {"file": expected.name, "sha256": expected.sha256}}
 
 
 def spec_hash(resolved: dict[str, Any]) -> str:

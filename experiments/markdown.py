@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from placement import POLICIES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from experiments.expected import Expected
 
 PIPELINED, DATA_PARALLEL = "pipelined", "data-parallel"
 
@@ -18,7 +22,7 @@ _BOTTLENECK = (
 )
 
 
-def study_markdown(hops: pd.DataFrame, workload: str) -> str:
+def study_markdown(hops: pd.DataFrame, workload: str, *, expected: Expected | None = None) -> str:
     """Write the page ``tables.md`` of the study."""
     cells = _select(hops, PIPELINED, "analytic")
     parts = [
@@ -37,7 +41,8 @@ def study_markdown(hops: pd.DataFrame, workload: str) -> str:
         of_model = cells[cells["model"] == model]
         parts += [f"## {model}, pipelined attention", *_model_tables(of_model)]
     parts += ["## What the tables say", "\n".join(f"- {line}" for line in findings(hops))]
-    parts += [_BOTTLENECK, *_data_parallel(hops), *_packet(hops)]
+    parts += [_BOTTLENECK, *_against_expected(cells, expected)]
+    parts += [*_data_parallel(hops), *_packet(hops)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -100,7 +105,38 @@ def _model_findings(model: str, cells: pd.DataFrame) -> list[str]:
             f"{model}: the unweighted ilp has many optima; over them the expected hops range "
             f"over {ranges}. The one shown takes experts by id from the cheapest servers."
         )
-    return lines
+    return lines + [
+        _own_finding(model, policy, cells[cells["policy"] == policy].set_index("cluster"), turns)
+        for policy in cells["policy"].unique()
+        if policy not in POLICIES and not turns.empty
+    ]
+
+
+def _own_finding(model: str, policy: str, own: pd.DataFrame, turns: pd.DataFrame) -> str:
+    """Say what a policy of the user's own gains and costs."""
+    step = 100 * (1 - own["step_s"] / turns["step_s"])
+    return (
+        f"{model}: {policy}, a policy of your own, saves {_range(own['saving_pct'])} % of "
+        f"round-robin's hops and {_range(step)} % of its step; its busiest server carries "
+        f"{_range(own['balance_server'], 2)} times the mean."
+    )
+
+
+def _against_expected(cells: pd.DataFrame, expected: Expected | None) -> list[str]:
+    """Lay the figures typed in beside ours."""
+    if expected is None:
+        return []
+    ours = cells.set_index(["model", "cluster", "policy"])["hops_per_token_layer"]
+    rows = []
+    for *cell, theirs in expected.hops.itertuples(index=False, name=None):
+        hops = ours[tuple(cell)]
+        rows.append([*cell, f"{theirs:.2f}", f"{hops:.2f}", f"{100 * (hops / theirs - 1):+.1f} %"])
+    header = ["model", "cluster", "policy", "theirs", "ours", "ours against theirs"]
+    return [
+        "## Against the figures typed in",
+        f"Hops per token and layer as {expected.name} has them, and as measured here:",
+        markdown_table(header, rows),
+    ]
 
 
 def _data_parallel(hops: pd.DataFrame) -> list[str]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from experiments.errors import RunError
 from experiments.metrics import KEYS, links_frame, solve_row, study_row
 from experiments.run import execute
 from experiments.study import Study, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from experiments.spec import RunSpec
 
@@ -77,19 +81,56 @@ Cell = tuple[dict[str, Any], dict[str, Any], pd.DataFrame]
 def _run_all(specs: list[RunSpec], workers: int, progress: Progress) -> list[Cell]:
     """Run all specs; results come in the order of `specs`, whoever finished first."""
     cells: dict[int, Cell] = {}
+    with worker_pool(workers) as pool:
+        with _interrupts_held_back():
+            futures = {pool.submit(run_cell, spec): at for at, spec in enumerate(specs)}
+        for future in as_completed(futures):
+            at = futures[future]
+            cells[at] = future.result()
+            progress(describe(specs[at]), len(cells), len(specs))
+    return [cells[at] for at in range(len(specs))]
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of processes that an error or Ctrl-C ends at once, runs under way included.
+
+    Raises
+    ------
+    RunError
+        If a worker dies.
+    """
+    others = set(multiprocessing.active_children())
     # Spawned, not forked: compiled kernels and solvers hold threads that do not survive a fork.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        futures = {pool.submit(run_cell, spec): at for at, spec in enumerate(specs)}
-        try:
-            for future in as_completed(futures):
-                at = futures[future]
-                cells[at] = future.result()
-                progress(describe(specs[at]), len(cells), len(specs))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [cells[at] for at in range(len(specs))]
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_ignore_interrupts)
+    try:
+        yield pool
+    except BaseException as error:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        pool.shutdown(cancel_futures=True)
+        if isinstance(error, BrokenProcessPool):
+            raise RunError(
+                "a worker process died (killed, or out of memory); fewer --workers need less"
+            ) from error
+        raise
+    pool.shutdown()
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back while workers are started: they inherit that until they ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_cell(spec: RunSpec) -> Cell:
@@ -110,7 +151,9 @@ def _with_saving(hops: pd.DataFrame) -> pd.DataFrame:
     """Add what each run saves of round-robin's hops, in percent, where round-robin ran."""
     same = [key for key in KEYS if key != "policy"]
     turns = hops.loc[hops["policy"] == "round-robin", [*same, "hops_per_token_layer"]]
-    merged = hops.merge(turns, on=same, how="left", suffixes=("", "_of_turns"))
+    merged = hops.merge(
+        turns, on=same, how="left", suffixes=("", "_of_turns"), validate="many_to_one"
+    )
     saving = 100 * (1 - merged["hops_per_token_layer"] / merged["hops_per_token_layer_of_turns"])
     # Savings below a billionth are rounding.
     return hops.assign(saving_pct=saving.round(7) + 0.0)

@@ -1,4 +1,4 @@
-"""Options of `topomoe place` and `worth` that say what is asked of a placement."""
+"""Options of `topomoe place`, `worth` and `bench` beyond those of every run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from experiments.limits import MAX_BETA, MAX_MOVES, MAX_REDUNDANT
+
 Beta: TypeAlias = Annotated[
     float | None,
-    typer.Option(min=1, help="Most load of a layer on a server, over the mean."),
+    typer.Option(min=1, max=MAX_BETA, help="Most load of a layer on a server, over the mean."),
 ]
 BetaRelax: TypeAlias = Annotated[
     bool,
@@ -21,7 +23,9 @@ BetaScope: TypeAlias = Annotated[str, typer.Option(help="What beta caps: server 
 Redundant: TypeAlias = Annotated[
     int,
     typer.Option(
-        min=0, help="Slots of a layer beyond one per expert, for eplb, eplb-auto and hottest."
+        min=0,
+        max=MAX_REDUNDANT,
+        help="Slots of a layer beyond one per expert, for eplb, eplb-auto and hottest.",
     ),
 ]
 Previous: TypeAlias = Annotated[
@@ -29,7 +33,7 @@ Previous: TypeAlias = Annotated[
     typer.Option(help="Placement file to start from: experts move only where that saves hops."),
 ]
 MaxMoves: TypeAlias = Annotated[
-    int | None, typer.Option(min=0, help="Most experts that change their server.")
+    int | None, typer.Option(min=0, max=MAX_MOVES, help="Most experts that change their server.")
 ]
 MovePrice: TypeAlias = Annotated[
     float | None,
@@ -52,4 +56,10 @@ OldPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement tha
 NewPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement to move to.")]
 BytesPerParameter: TypeAlias = Annotated[
     float, typer.Option(help="Of the experts' weights: 1 for FP8, 2 for BF16.")
+]
+Everything: TypeAlias = Annotated[
+    bool, typer.Option("--all", help="Also what takes long: a quarter of an hour in all.")
+]
+TablesFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Write the tables on recorded data here, as Markdown.")
 ]

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import PurePath
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from experiments.limits import (
+    MAX_BETA,
+    MAX_CHUNK_BYTES,
+    MAX_FLOPS,
+    MAX_LAYER_SLOTS,
+    MAX_MOVES,
+    MAX_REDUNDANT,
+    MAX_SEED,
+    MAX_SERVER_SLOTS,
+    MAX_TOKENS,
+    MAX_TP,
+    MIN_FLOPS,
+)
 from experiments.tables import Table
 
 REPLICATING = ("eplb", "eplb-auto", "hottest")
 """Policies that take redundant slots."""
-MAX_BETA = 1e6
-MAX_REDUNDANT = 1 << 20
+
+
+def _text_of_path(value: object) -> object:
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def _possible_path(value: str) -> str:
+    if "\0" in value:
+        raise ValueError(f"{value!r} holds a NUL character; expected the path of a file")
+    return value
+
+
+FileName: TypeAlias = Annotated[str, BeforeValidator(_text_of_path), AfterValidator(_possible_path)]
+Tokens: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, le=MAX_SEED)]
+ChunkBytes: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHUNK_BYTES)]
+TensorParallel: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TP)]
+Flops: TypeAlias = Annotated[float, Field(ge=MIN_FLOPS, le=MAX_FLOPS)]
+"""Floating-point operations per second."""
 
 
 class WorkloadSpec(Table):
@@ -33,11 +64,11 @@ class WorkloadSpec(Table):
         File of recorded choices (npz): even sequences make the profile, odd ones are judged.
     """
 
-    seed: int = Field(default=0, ge=0)
-    profile_tokens: PositiveInt = 16384
-    load: str | None = None
-    judge: str | None = None
-    trace: str | None = None
+    seed: Seed = 0
+    profile_tokens: Tokens = 16384
+    load: FileName | None = None
+    judge: FileName | None = None
+    trace: FileName | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> WorkloadSpec:
@@ -60,7 +91,7 @@ class AttentionSpec(Table):
     """
 
     kind: Literal["pipelined", "data-parallel"] = "data-parallel"
-    tp: PositiveInt = 1
+    tp: TensorParallel = 1
 
 
 class PlacementSpec(Table):
@@ -90,14 +121,14 @@ class PlacementSpec(Table):
     """
 
     policy: str = "ilp-load"
-    file: str | None = None
-    layer_slots: PositiveInt | None = None
-    server_slots: PositiveInt | None = None
+    file: FileName | None = None
+    layer_slots: int | None = Field(default=None, ge=1, le=MAX_LAYER_SLOTS)
+    server_slots: int | None = Field(default=None, ge=1, le=MAX_SERVER_SLOTS)
     beta: float | None = Field(default=None, ge=1, le=MAX_BETA)
     beta_relax: bool = False
     beta_scope: Literal["server", "gpu"] = "server"
-    previous: str | None = None
-    max_moves: int | None = Field(default=None, ge=0)
+    previous: FileName | None = None
+    max_moves: int | None = Field(default=None, ge=0, le=MAX_MOVES)
     move_price: float | None = Field(default=None, ge=0)
     keep_groups: bool = False
     redundant: int = Field(default=0, ge=0, le=MAX_REDUNDANT)
@@ -145,8 +176,8 @@ class NetworkSpec(Table):
 
     kind: Literal["analytic", "packet"] = "analytic"
     routing: Literal["shares", "hash"] = "shares"
-    seed: int = Field(default=0, ge=0)
-    chunk_bytes: PositiveInt = 4096
+    seed: Seed = 0
+    chunk_bytes: ChunkBytes = 4096
     order: Literal["interleaved", "shifted", "destination", "random"] = "interleaved"
 
     @model_validator(mode="after")
@@ -176,10 +207,17 @@ class RunSpec(Table):
     """
 
     model: str = "DeepSeek-R1"
-    cluster: str
-    tokens: PositiveInt | None = None
-    expert_flops: PositiveFloat = 1e15
+    cluster: FileName
+    tokens: Tokens | None = None
+    expert_flops: Flops = 1e15
     workload: WorkloadSpec = WorkloadSpec()
     attention: AttentionSpec = AttentionSpec()
     placement: PlacementSpec = PlacementSpec()
     network: NetworkSpec = NetworkSpec()
+
+
+def input_files(spec: RunSpec) -> list[str | None]:
+    """Return the files a run reads, None for those it does without."""
+    cluster = spec.cluster if spec.cluster.endswith(".toml") else None
+    work, placement = spec.workload, spec.placement
+    return [cluster, work.load, work.judge, work.trace, placement.file, placement.previous]

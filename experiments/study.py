@@ -5,14 +5,29 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from experiments.clusters import STUDY_FILE, find_cluster
-from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec, WorkloadSpec
+from experiments.errors import ExperimentError
+from experiments.limits import MAX_LAYER_SLOTS
+from experiments.spec import (
+    AttentionSpec,
+    ChunkBytes,
+    Flops,
+    NetworkSpec,
+    PlacementSpec,
+    RunSpec,
+    Seed,
+    TensorParallel,
+    Tokens,
+    WorkloadSpec,
+)
 from experiments.tables import Table, read_toml, resolve
+from placement import POLICIES, make_policy
 from workloads import WorkloadError, model, read_logical_count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -21,7 +36,7 @@ class Replay(Table):
 
     network: Literal["analytic"]
     routing: Literal["shares", "hash"]
-    tokens: PositiveInt
+    tokens: Tokens
 
 
 class PacketReplay(Table):
@@ -29,9 +44,9 @@ class PacketReplay(Table):
 
     model: str
     cluster: str
-    tokens: PositiveInt
+    tokens: Tokens
     routing: Literal["hash"]
-    chunk_bytes: PositiveInt
+    chunk_bytes: ChunkBytes
     order: Literal["interleaved", "shifted", "destination", "random"]
 
 
@@ -39,7 +54,7 @@ class DataParallelReplay(Table):
     """The models whose policies are also compared under data-parallel attention."""
 
     models: list[str]
-    tp: PositiveInt
+    tp: TensorParallel
 
 
 class Study(Table):
@@ -48,10 +63,10 @@ class Study(Table):
     models: list[str] = Field(min_length=1)
     clusters: list[str] = Field(min_length=1)
     policies: list[str] = Field(min_length=1)
-    seed: int = Field(ge=0)
-    profile_tokens: PositiveInt
-    layer_slots_factor: PositiveInt
-    expert_flops: PositiveFloat
+    seed: Seed
+    profile_tokens: Tokens
+    layer_slots_factor: int = Field(ge=1, le=MAX_LAYER_SLOTS)
+    expert_flops: Flops
     replay: Replay
     packet: PacketReplay
     data_parallel: DataParallelReplay
@@ -95,6 +110,35 @@ def with_load(study: Study, load: Path) -> Study:
             )
     reasons = (f"{' and '.join(names)}: {why}" for why, names in refused.items())
     raise WorkloadError(f"{load} fits no model of the study; {'; '.join(reasons)}")
+
+
+def with_policies(study: Study, own: Sequence[str]) -> Study:
+    """Return the study with policies of the user's own beside its own.
+
+    Raises
+    ------
+    ExperimentError, PlacementError
+        If one cannot be made, has a name that tables cannot show, or one that another has.
+    """
+    study = study.model_copy(update={"policies": [*study.policies, *own]})
+    names = policy_names(study)
+    for at, name in enumerate(names):
+        if not name.strip() or not name.isprintable() or "|" in name:
+            raise ExperimentError(
+                f"policy '{study.policies[at]}': its name is {name!r}; expected printable text "
+                "on one line without '|'"
+            )
+        if name in names[:at] or (name in POLICIES and study.policies[at] != name):
+            raise ExperimentError(
+                f"policy '{study.policies[at]}': another policy is called {name!r} already; "
+                f"taken are {', '.join(dict.fromkeys([*POLICIES, *names[:at]]))}"
+            )
+    return study
+
+
+def policy_names(study: Study) -> list[str]:
+    """Return what tables call the study's policies, in its order."""
+    return [make_policy(policy).name for policy in study.policies]
 
 
 def runs(study: Study) -> list[RunSpec]:

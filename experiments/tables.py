@@ -43,7 +43,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ExperimentError(f"{path}: no valid TOML: nested too deeply") from None
+    except ValueError as error:
+        # Bad TOML, bad UTF-8, a number of thousands of digits, a NUL in the path.
         raise ExperimentError(f"{path}: no valid TOML: {error}") from error
 
 

@@ -15,6 +15,7 @@ from workloads import (
     MoEModel,
     RoutingTrace,
     SyntheticWorkload,
+    WorkloadError,
     draw_trace,
     inclusion_probabilities,
     model,
@@ -80,13 +81,18 @@ def _recorded_load(shape: MoEModel, spec: WorkloadSpec, tokens: int) -> Workload
     load = read_logical_count(judged, shape).load
     origin = f"from {judged.name}" if spec.judge is not None else "from the same loads (in sample)"
     source = f"{fitted.name}, trace drawn {origin}, seed {spec.seed}"
+    try:
+        _, deviation = inclusion_probabilities(load, shape)
+    except WorkloadError as error:
+        raise ExperimentError(f"{judged}: {error}") from error
     trace = draw_trace(load, shape, tokens, stream(spec.seed, "trace"), source=source)
-    _, deviation = inclusion_probabilities(load, shape)
     return Workload(profile=profile, trace=trace, source=source, deviation=deviation)
 
 
 def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload:
     recorded = read_trace(path, shape)
+    if len(recorded.seq_lens) < 2:
+        raise ExperimentError(f"{path}: one sequence only; a profile and a judged trace need two")
     fitted, judged = _sequences(recorded, 0), _sequences(recorded, 1)
     tokens = tokens or min(DEFAULT_TOKENS, judged.tokens)
     if tokens > judged.tokens:
@@ -104,10 +110,6 @@ def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload
 
 def _sequences(trace: RoutingTrace, parity: int) -> RoutingTrace:
     """Every second sequence of a trace."""
-    if len(trace.seq_lens) < 2:
-        raise ExperimentError(
-            f"{trace.source}: one sequence only; a profile and a judged trace need two"
-        )
     chosen = np.arange(len(trace.seq_lens)) % 2 == parity
     return RoutingTrace(
         topk=trace.topk[np.repeat(chosen, trace.seq_lens)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sys import float_info
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +12,19 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+MAX_GPUS = 1 << 22
+"""GPUs of a cluster, and switches, servers or ports of any kind."""
+MAX_LINKS = 1 << 26
+"""Directed links of a cluster; the arrays of so many take about 2 GB."""
+MIN_BANDWIDTH_BPS, MAX_BANDWIDTH_BPS = 1.0, 1e18
+MAX_LATENCY_S = 1.0
+"""Of a link; light goes around the Earth seven times in it."""
+MIN_RATIO, MAX_RATIO = 1e-3, 1e3
+"""Oversubscription of a tier."""
+
+
 def whole(name: str, value: Any, *, least: int) -> None:
-    """Refuse what is not a whole number of at least `least`.
+    """Refuse what is not a whole number of at least `least`, or more than any cluster has.
 
     Raises
     ------
@@ -22,21 +32,81 @@ def whole(name: str, value: Any, *, least: int) -> None:
         Naming the parameter, its value and what was expected.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise TopologyError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        raise TopologyError(
+            f"{name} is {shown(value)}; expected a whole number of at least {least}"
+        )
+    if value > MAX_GPUS:
+        raise TopologyError(f"{name} is {shown(value)}; expected at most {MAX_GPUS}")
 
 
-def rate(name: str, value: Any, *, zero: bool = False) -> None:
-    """Refuse what is not a finite number above zero (or, with `zero`, not below it).
+def bandwidth(name: str, value: Any) -> None:
+    """Refuse what is no bandwidth in bytes per second that a link may have.
 
     Raises
     ------
     TopologyError
         Naming the parameter, its value and what was expected.
     """
+    _within(name, value, MIN_BANDWIDTH_BPS, MAX_BANDWIDTH_BPS)
+
+
+def latency(name: str, value: Any) -> None:
+    """Refuse what is no latency in seconds that a link may have.
+
+    Raises
+    ------
+    TopologyError
+        Naming the parameter, its value and what was expected.
+    """
+    _within(name, value, 0, MAX_LATENCY_S)
+
+
+def ratio(name: str, value: Any) -> None:
+    """Refuse what is no oversubscription.
+
+    Raises
+    ------
+    TopologyError
+        Naming the parameter, its value and what was expected.
+    """
+    _within(name, value, MIN_RATIO, MAX_RATIO)
+
+
+def _within(name: str, value: Any, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0 <= value <= float_info.max) or (value == 0 and not zero):
-        bound = "at least" if zero else "above"
-        raise TopologyError(f"{name} is {value!r}; expected a finite number {bound} 0")
+    if not (number and low <= value <= high):
+        raise TopologyError(f"{name} is {shown(value)}; expected a number from {low:g} to {high:g}")
+
+
+def size(*, gpus: int, gpus_per_server: int, cables: int) -> None:
+    """Refuse a cluster too large to be meant, before its arrays are made.
+
+    Parameters
+    ----------
+    gpus, gpus_per_server
+        In all, and of a server.
+    cables
+        Between switches, each of two directed links.
+
+    Raises
+    ------
+    TopologyError
+        With the size it would have and the most there may be.
+    """
+    if gpus > MAX_GPUS:
+        raise TopologyError(f"the cluster has {shown(gpus)} GPUs; expected at most {MAX_GPUS}")
+    links = 2 * gpus * (1 + (gpus_per_server > 1)) + 2 * cables
+    if links > MAX_LINKS:
+        raise TopologyError(f"the cluster has {shown(links)} links; expected at most {MAX_LINKS}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it, long ones cut."""
+    # Python refuses to write out integers of more than a few thousand digits.
+    if isinstance(value, int) and value.bit_length() > 128:
+        return "a number of more than 38 digits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def ring_reach(reach: Any, *, members: int, what: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from topologies.checks import rate, ring_reach, whole
+from topologies.checks import bandwidth, latency, ring_reach, shown, size, whole
 from topologies.cluster import LinkClass
 from topologies.errors import TopologyError
 from topologies.links import CABLE_LATENCY_S, ServerLinks, from_links
@@ -88,14 +88,21 @@ class Dragonfly(ServerLinks):
             )
         if self.arrangement not in ARRANGEMENTS:
             raise TopologyError(
-                f"arrangement is {self.arrangement!r}; allowed: {', '.join(ARRANGEMENTS)}"
+                f"arrangement is {shown(self.arrangement)}; allowed: {', '.join(ARRANGEMENTS)}"
             )
         for name in ("local_bandwidth_Bps", "global_bandwidth_Bps"):
             if getattr(self, name) is not None:
-                rate(name, getattr(self, name))
-        rate("cable_latency_s", self.cable_latency_s, zero=True)
+                bandwidth(name, getattr(self, name))
+        latency("cable_latency_s", self.cable_latency_s)
         if self.reach is not None:
             ring_reach(self.reach, members=self.groups, what="groups")
+        near = self.groups * self.a * (self.a - 1) // 2
+        far = self.groups * (self.groups - 1) // 2 * self.links_per_pair
+        size(
+            gpus=self.groups * self.a * self.p * self.gpus_per_server,
+            gpus_per_server=self.gpus_per_server,
+            cables=near + far,
+        )
 
     @property
     def links_per_pair(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from topologies.checks import rate, ring_reach, whole
+from topologies.checks import latency, ratio, ring_reach, size, whole
 from topologies.cluster import LinkClass
 from topologies.errors import TopologyError
 from topologies.links import CABLE_LATENCY_S, ServerLinks, from_links
@@ -87,12 +87,19 @@ class FatTree(ServerLinks):
                 f"pods is {self.pods} and cores_per_aggregation {self.cores_per_aggregation}; "
                 "expected several pods with cores (three levels) or one without (two levels)"
             )
-        rate("cable_latency_s", self.cable_latency_s, zero=True)
+        latency("cable_latency_s", self.cable_latency_s)
         if isinstance(self.oversubscription, Sequence):
             object.__setattr__(self, "oversubscription", tuple(self.oversubscription))
         self._check_oversubscription()
         if self.reach is not None:
             self._check_reach(self.reach)
+        size(
+            gpus=self.leaves * self.servers_per_leaf * self.gpus_per_server,
+            gpus_per_server=self.gpus_per_server,
+            cables=self.pods
+            * self.aggregations_per_pod
+            * (self.leaves_per_pod + self.cores_per_aggregation),
+        )
 
     def _check_oversubscription(self) -> None:
         ratios = self._ratios
@@ -101,8 +108,8 @@ class FatTree(ServerLinks):
                 f"oversubscription names {len(ratios)} tiers; expected one number or "
                 f"{self.levels - 1}"
             )
-        for ratio in ratios:
-            rate("oversubscription", ratio)
+        for value in ratios:
+            ratio("oversubscription", value)
 
     def _check_reach(self, reach: int) -> None:
         members, what = (self.pods, "pods") if self.levels == 3 else (self.leaves, "leaves")

@@ -42,6 +42,9 @@ def read_cluster(path: str | PathLike[str]) -> ClusterSpec:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise TopologyError(f"{path}: is not UTF-8 text; expected a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise TopologyError(f"{path}: is not TOML: nested too deeply") from None
+    except ValueError as error:
+        # Bad TOML, a number of thousands of digits, a NUL in the path.
         raise TopologyError(f"{path}: is not TOML: {error}") from None
     return ClusterSpec.from_mapping({"name": path.stem} | data, where=str(path))

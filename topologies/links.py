@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topologies.checks import rate, whole
+from topologies.checks import bandwidth, latency, whole
 from topologies.cluster import Cluster, LinkClass
 from topologies.errors import TopologyError
 
@@ -61,10 +61,10 @@ class ServerLinks:
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
         whole("gpus_per_server", self.gpus_per_server, least=1)
-        rate("host_bandwidth_Bps", self.host_bandwidth_Bps)
-        rate("host_latency_s", self.host_latency_s, zero=True)
-        rate("nvlink_bandwidth_Bps", self.nvlink_bandwidth_Bps)
-        rate("nvlink_latency_s", self.nvlink_latency_s, zero=True)
+        bandwidth("host_bandwidth_Bps", self.host_bandwidth_Bps)
+        latency("host_latency_s", self.host_latency_s)
+        bandwidth("nvlink_bandwidth_Bps", self.nvlink_bandwidth_Bps)
+        latency("nvlink_latency_s", self.nvlink_latency_s)
 
 
 def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from topologies.checks import shown
 from topologies.dragonfly import Dragonfly
 from topologies.errors import TopologyError
 from topologies.fat_tree import FatTree
@@ -50,7 +51,7 @@ class ClusterSpec:
         """Check builder and parameters, and fill in what was left out."""
         if self.builder not in BUILDERS:
             allowed = ", ".join(sorted(BUILDERS))
-            raise TopologyError(f"unknown builder {self.builder!r}; allowed: {allowed}")
+            raise TopologyError(f"unknown builder {shown(self.builder)}; allowed: {allowed}")
         object.__setattr__(self, "parameters", resolved(self._make()))
         object.__setattr__(self, "name", self.name or self.builder)
 
@@ -90,7 +91,7 @@ class ClusterSpec:
         for key, kind in (("builder", str), ("name", str), ("parameters", dict)):
             if not isinstance(data.get(key, kind()), kind):
                 expected = "a table" if kind is dict else "a string"
-                raise TopologyError(f"{where}: {key} is {data[key]!r}; expected {expected}")
+                raise TopologyError(f"{where}: {key} is {shown(data[key])}; expected {expected}")
         try:
             return cls(data["builder"], data["parameters"], data.get("name", ""))
         except TopologyError as error:

@@ -168,9 +168,9 @@ def _wanted(load: NDArray[np.float64], model: MoEModel) -> NDArray[np.float64]:
     if len(over):
         layer, expert = (int(i) for i in over[0])
         raise WorkloadError(
-            f"load of layer {layer}, expert {expert}: inclusion probability "
-            f"{model.top_k} x {load[layer, expert]:.6g} = {wanted[layer, expert]:.6g}, "
-            "expected at most 1, as a token chooses an expert once"
+            f"load of MoE layer {layer} (layer {model.moe_layers[layer]} of {model.name}), expert "
+            f"{expert}: inclusion probability {model.top_k} x {load[layer, expert]:.12g} = "
+            f"{wanted[layer, expert]:.12g}, expected at most 1, as a token chooses an expert once"
         )
     # The rows sum to k only to the tolerance; the sampling rests on the sum being k.
     exact: NDArray[np.float64] = wanted / load.sum(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.table import Table
 
-from experiments.atomic import write_atomic
+from experiments.atomic import check_destinations, write_atomic
 from experiments.benchmarks.sections import SECTIONS, data_folder
 from experiments.clusters import find_cluster
 from experiments.commands.show import console, write_json
@@ -46,6 +46,7 @@ def run(*, json_file: Path | None, everything: bool = False, table: Path | None 
     table
         File for the tables of the recorded data, as Markdown.
     """
+    check_destinations([json_file, table])
     console.print(
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from experiments.atomic import write_atomic
+from experiments.atomic import staged, write_atomic
 from experiments.commands.show import console
 from placement import IlpLoad, evaluate
 from placement.balance import pareto
@@ -24,6 +24,11 @@ BETAS = (1.1, 1.25, 1.5, 2.0, 3.0)
 """Caps on the load of a server (or GPU) over the mean; layers that cannot meet one are relaxed."""
 
 
+def front_files(folder: Path) -> list[Path]:
+    """Return every file that `write_front` writes."""
+    return [folder / name for name in ("front.csv", "pareto.pdf", "pareto.png")]
+
+
 def write_front(spec: RunSpec, problem: PlacementProblem, folder: Path) -> None:
     """Solve for every cap, print the points, and write ``front.csv`` and ``pareto.pdf``, `.png`."""
     scope = spec.placement.beta_scope
@@ -37,8 +42,9 @@ def write_front(spec: RunSpec, problem: PlacementProblem, folder: Path) -> None:
     text = front.drop(columns="seconds").to_csv(
         index=False, float_format="%.9g", lineterminator="\n"
     )
-    write_atomic(folder / "front.csv", text)
-    _draw(front, others, scope, folder)
+    with staged(folder) as stage:
+        write_atomic(stage / "front.csv", text)
+        _draw(front, others, scope, stage)
     console.print(f"front of hops against balance written to {folder}/")
 
 

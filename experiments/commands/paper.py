@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.atomic import check_destinations
 from experiments.commands.show import console, write_json
-from experiments.drawing import draw_study, read_expected
+from experiments.expected import read_expected
 from experiments.markdown import findings
-from experiments.outputs import write_tables
+from experiments.outputs import study_files, write_study
 from experiments.paper import StudyResult, run_study
-from experiments.study import Study, read_study, with_load
-from placement import make_policy
-
-if TYPE_CHECKING:
-    import pandas as pd
+from experiments.study import Study, read_study, with_load, with_policies
 
 
 def run(
@@ -32,9 +28,9 @@ def run(
     study = _prepared(load, policies)
     overlay = read_expected(expected, study) if expected else None
     folder = out or _default_folder(load)
+    check_destinations([*study_files(folder), json_file], inputs=[load, expected])
     result = _with_progress(study, workers)
-    write_tables(study, result, folder)
-    _draw(folder, overlay)
+    write_study(study, result, folder, expected=overlay)
     for line in findings(result.hops):
         console.print(f"- {line}")
     console.print(
@@ -49,9 +45,7 @@ def _prepared(load: Path | None, policies: list[str]) -> Study:
     study = read_study()
     if load is not None:
         study = with_load(study, load)
-    for name in policies:
-        make_policy(name)
-    return study.model_copy(update={"policies": [*study.policies, *policies]})
+    return with_policies(study, policies)
 
 
 def _default_folder(load: Path | None) -> Path:
@@ -61,7 +55,7 @@ def _default_folder(load: Path | None) -> Path:
 
 def _with_progress(study: Study, workers: int | None) -> StudyResult:
     columns = (
-        TextColumn("{task.description:<52}"),
+        TextColumn("{task.description:<52}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -73,8 +67,3 @@ def _with_progress(study: Study, workers: int | None) -> StudyResult:
             bar.update(task, description=what, completed=done, total=total)
 
         return run_study(study, workers=workers, progress=advance)
-
-
-def _draw(folder: Path, expected: pd.DataFrame | None) -> None:
-    for path in draw_study(folder, expected=expected):
-        console.print(f"drawn {path}", style="dim")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.atomic import write_atomic
-from experiments.commands.front import write_front
+from experiments.atomic import check_destinations, write_atomic
+from experiments.commands.front import front_files, write_front
 from experiments.commands.show import console, figures_table, write_json
 from experiments.metrics import expected_metrics, metrics
 from experiments.run import place_experts, replayed
-from experiments.spec import PlacementSpec, RunSpec
+from experiments.spec import PlacementSpec, RunSpec, input_files
 from experiments.tables import resolve
 from placement import InfeasibleError, placement_json, read_placement
 from placement.engines import accepting
@@ -36,6 +36,8 @@ def run(
 ) -> None:
     """Place, judge, compare, print, and write what was asked for."""
     spec = resolve(RunSpec, content, "place")
+    fronts = [] if pareto is None else front_files(pareto)
+    check_destinations([out, json_file, *fronts], inputs=input_files(spec))
     with console.status("drawing the trace, placing, replaying ..."):
         placed = place_experts(spec)
         other = _other(spec, against)

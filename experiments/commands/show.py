@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)
+"""Prints what it is given: a policy's or a file's name may look like markup."""
 
 LABELS = {
     "hops_per_token_layer": "hops per token and layer, replayed",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.atomic import write_atomic
+from experiments.atomic import check_destinations, staged, write_atomic
 from experiments.commands.show import console, figures_table, write_json
 from experiments.metrics import metrics
 from experiments.outputs import parquet
 from experiments.run import execute
-from experiments.spec import RunSpec
+from experiments.spec import RunSpec, input_files
 from experiments.tables import read_toml, resolve
 
 if TYPE_CHECKING:
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
     from sim import SimResult
 
+TABLES = ("links", "layers", "utilisation", "hops")
+"""Tables a replay can be written as."""
+
 
 def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
     """Replay the run, print its figures, and write what was asked for."""
     spec = read_run(run_file)
+    files = [out / f"{name}.parquet" for name in TABLES] if out is not None else []
+    check_destinations([*files, json_file], inputs=[run_file, *input_files(spec)])
     result = execute(spec)
     figures = metrics(result)
     console.print(
@@ -32,8 +37,9 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
     )
     console.print(figures_table({result.placement.policy: figures}))
     if out is not None:
-        for name, table in tables(result.replay).items():
-            write_atomic(out / f"{name}.parquet", parquet(table))
+        with staged(out) as stage:
+            for name, table in tables(result.replay).items():
+                write_atomic(stage / f"{name}.parquet", parquet(table))
         console.print(f"tables written to {out}/")
     write_json(
         json_file,
@@ -43,12 +49,13 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
 
 def tables(replay: SimResult) -> dict[str, pd.DataFrame]:
     """Return what a replay measured, by link, layer, link and time, and hops."""
-    return {
-        "links": replay.links_table(),
-        "layers": replay.layers_table(),
-        "utilisation": replay.utilisation_table(),
-        "hops": replay.hops_table(),
-    }
+    kinds = (
+        replay.links_table(),
+        replay.layers_table(),
+        replay.utilisation_table(),
+        replay.hops_table(),
+    )
+    return dict(zip(TABLES, kinds, strict=True))
 
 
 def read_run(path: Path) -> RunSpec:

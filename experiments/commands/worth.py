@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from experiments.atomic import check_destinations
 from experiments.commands.place import symmetric
 from experiments.commands.show import console, write_json
 from experiments.run import prepare
-from experiments.spec import RunSpec
+from experiments.spec import RunSpec, input_files
 from experiments.tables import resolve
 from experiments.worth import weigh
 from placement import read_placement
@@ -35,6 +36,7 @@ def run(
     """
     before, after = read_placement(old), read_placement(new)
     spec = resolve(RunSpec, {**content, "model": before.model}, "worth")
+    check_destinations([json_file], inputs=[old, new, *input_files(spec)])
     result = weigh(before, after, spec, bytes_per_parameter=bytes_per_parameter)
     setting = prepare(spec)
     console.print(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.errors import FigureError
 from experiments.figures.frames import CELL, in_order, select
 from experiments.figures.style import (
     HOPS_AXIS,
@@ -23,19 +22,17 @@ from experiments.figures.style import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 
 TABLE = "hops table"
-FILLS = ("full", "none", "left", "top")
-"""How markers are filled, one for each model."""
+_BALANCE_AXIS = "load of the busiest server / mean\n(mean over layers)"
 
 
 def figure(
     hops: pd.DataFrame, *, attention: str = "pipelined", network: str = "analytic"
 ) -> Figure:
-    """Draw server balance over hops, a panel per cluster and a marker per policy and model.
+    """Draw server balance over hops: a row per model, a panel per cluster, a marker per policy.
 
     Parameters
     ----------
@@ -48,7 +45,7 @@ def figure(
     Raises
     ------
     FigureError
-        If the table lacks a column or a number, or has more models than there are fills.
+        If the table lacks a column or a number.
     """
     cells = select(
         hops,
@@ -58,57 +55,42 @@ def figure(
         where={"attention": attention, "network": network},
     )
     models, clusters = in_order(cells["model"], MODELS), in_order(cells["cluster"])
-    if len(models) > len(FILLS):
-        raise FigureError(f"{TABLE}: {len(models)} models; one figure tells {len(FILLS)} apart")
-    fills = dict(zip(models, FILLS, strict=False))
     looks = policy_styles(cells["policy"])
     with paper_style():
-        drawn = Figure(figsize=(TWO_COLUMNS_IN, 2.5))
-        axes = drawn.subplots(1, len(clusters), sharex=True, sharey=True, squeeze=False)[0]
-        for ax, cluster in zip(axes, clusters, strict=True):
-            _draw_panel(ax, cells[cells["cluster"] == cluster], looks, fills)
+        drawn = Figure(figsize=(TWO_COLUMNS_IN, 0.9 + 1.45 * len(models)))
+        axes = drawn.subplots(len(models), len(clusters), sharex="row", sharey="row", squeeze=False)
+        for row, model in zip(axes, models, strict=True):
+            for ax, cluster in zip(row, clusters, strict=True):
+                own = cells[(cells["model"] == model) & (cells["cluster"] == cluster)]
+                _draw_panel(ax, own, looks)
+            row[0].set_ylim(bottom=1)
+            row[0].set_ylabel(model, fontweight="bold")
+        for ax, cluster in zip(axes[0], clusters, strict=True):
             ax.set_title(cluster, loc="left")
-        axes[0].set_ylim(bottom=1)
-        axes[0].set_ylabel("load of the busiest server / mean\n(mean over layers)")
         drawn.supxlabel(HOPS_AXIS.replace("\n", " "), fontsize=7)
-        columns = columns_across([*looks, *models])
-        legend(
-            drawn, _handles(looks, fills, columns), columns=columns, place="outside upper center"
-        )
+        drawn.supylabel(_BALANCE_AXIS, fontsize=7, linespacing=1.3, multialignment="center")
+        handles = [Line2D([], [], **_point(look), label=name) for name, look in looks.items()]
+        columns = columns_across(list(looks))
+        legend(drawn, handles, columns=columns, place="outside upper center")
     return drawn
 
 
-def _draw_panel(
-    ax: Axes, cells: pd.DataFrame, looks: dict[str, PolicyStyle], fills: dict[str, str]
-) -> None:
-    for model, fill in fills.items():
-        for policy, look in looks.items():
-            own = cells[(cells["model"] == model) & (cells["policy"] == policy)]
-            ax.plot(own["hops_per_token_layer"], own["balance_server"], **_point(look, fill))
+def _draw_panel(ax: Axes, cells: pd.DataFrame, looks: dict[str, PolicyStyle]) -> None:
+    for policy, look in looks.items():
+        own = cells[cells["policy"] == policy]
+        ax.plot(own["hops_per_token_layer"], own["balance_server"], **_point(look))
     ax.margins(0.09)
     ax.grid()
 
 
-def _point(look: PolicyStyle, fill: str) -> dict[str, Any]:
+def _point(look: PolicyStyle) -> dict[str, Any]:
     return {
         "clip_on": False,
         "color": look.colour,
-        "fillstyle": fill,
         "linestyle": "none",
         "marker": look.marker,
-        "markeredgecolor": INK if fill != "none" else look.colour,
-        "markeredgewidth": 0.4 if fill != "none" else 1.1,
-        "markerfacecoloralt": "white",
+        "markeredgecolor": INK,
+        "markeredgewidth": 0.4,
         "markersize": 5,
         "zorder": 3,
     }
-
-
-def _handles(looks: dict[str, PolicyStyle], fills: dict[str, str], columns: int) -> list[Artist]:
-    """Return full rows of policies, the last filled up with blanks, and then the models."""
-    neutral = PolicyStyle(INK, "o", "")
-    return [
-        *(Line2D([], [], **_point(look, "full"), label=policy) for policy, look in looks.items()),
-        *(Line2D([], [], linestyle="none", label=" ") for _ in range(-len(looks) % columns)),
-        *(Line2D([], [], **_point(neutral, fill), label=name) for name, fill in fills.items()),
-    ]

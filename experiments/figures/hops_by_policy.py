@@ -23,6 +23,7 @@ from experiments.figures.style import (
     policy_patches,
     policy_styles,
 )
+from placement import POLICIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 TABLE = "hops table"
 LABELLED = ("greedy-load", "ilp-load")
-"""Policies whose bars carry their saving: the program and the heuristic that comes closest."""
+"""Built-in policies whose bars carry their saving: the program and the heuristic that comes
+closest. Those of the user's own carry it too."""
 BOUNDED = "ilp-load"
 """The policy whose bound is on the hops drawn; that of ``ilp`` is on its own unweighted cost."""
 DEGENERATE = "ilp"
@@ -64,6 +66,7 @@ def figure(
     attention: str = "pipelined",
     network: str = "analytic",
     expected: pd.DataFrame | None = None,
+    expected_from: str = "the paper",
 ) -> Figure:
     """Draw the hops measured in the replay as bars: a row per model, a group per cluster.
 
@@ -77,6 +80,8 @@ def figure(
     expected
         Figures of somebody else to lay over the bars: model, cluster, policy, hops (of the same
         unit).
+    expected_from
+        Where those come from, for the legend.
 
     Raises
     ------
@@ -109,7 +114,7 @@ def figure(
         drawn.supylabel(HOPS_AXIS, fontsize=7, linespacing=1.3, multialignment="center")
         columns = columns_across(list(looks))
         legend(drawn, policy_patches(looks), columns=columns, place="outside upper center")
-        marks = _mark_handles(cells, with_expected=overlay is not None)
+        marks = _mark_handles(cells, None if overlay is None else expected_from)
         if marks:
             legend(drawn, marks, columns=len(marks), place="outside lower center")
     return drawn
@@ -159,12 +164,14 @@ def _draw_panel(ax: Axes, cells: pd.DataFrame) -> None:
 def _draw_savings(ax: Axes, cells: pd.DataFrame) -> None:
     """Write the saving upright into the foot of the labelled bars, readable above a short one."""
     foot = 0.03 * cells["hops_per_token_layer"].max()
-    own = cells[cells["policy"].isin(LABELLED) & cells["saving_pct"].notna()]
+    labelled = cells["policy"].isin(LABELLED) | ~cells["policy"].isin(POLICIES)
+    own = cells[labelled & cells["saving_pct"].notna()]
     looks = policy_styles(own["policy"])
     columns = own["x"], own["saving_pct"], own["policy"]
     for x, saving, policy in zip(*columns, strict=True):
         text = f"{-saving:+.1f} %".replace("-", "\N{MINUS SIGN}")
-        outline = [withStroke(linewidth=1.5, foreground=looks[policy].colour)]
+        look = looks[policy]
+        outline = [withStroke(linewidth=2.8 if look.hatch else 1.5, foreground=look.colour)]
         label = ax.text(x, foot, text, rotation=90, color="white", fontsize=6.5)
         label.set(horizontalalignment="center", path_effects=outline)
 
@@ -190,7 +197,7 @@ def _bounded(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[cells["bound_hops"].notna() & (cells["policy"] == BOUNDED)]
 
 
-def _mark_handles(cells: pd.DataFrame, *, with_expected: bool) -> list[Artist]:
+def _mark_handles(cells: pd.DataFrame, expected_from: str | None) -> list[Artist]:
     """Return legend entries for the marks that occur."""
     handles: list[Artist] = []
     if not _degenerate(cells).empty:
@@ -199,6 +206,7 @@ def _mark_handles(cells: pd.DataFrame, *, with_expected: bool) -> list[Artist]:
     if not _bounded(cells).empty:
         label = f"certified lower bound of {BOUNDED}"
         handles.append(Line2D([], [], **_STEM, label=label))
-    if with_expected:
-        handles.append(Line2D([], [], **_EXPECTED, label="expected (typed in from the paper)"))
+    if expected_from is not None:
+        source = expected_from if len(expected_from) <= 32 else f"{expected_from[:29]}..."
+        handles.append(Line2D([], [], **_EXPECTED, label=f"typed in from {source}"))
     return handles

@@ -18,6 +18,8 @@ _FORMATS: dict[str, dict[str, Any]] = {
     "pdf": {"metadata": {"Creator": "topomoe", "Producer": "topomoe", "CreationDate": None}},
     "png": {"metadata": {"Software": "topomoe"}, "dpi": PNG_DPI},
 }
+KINDS = tuple(_FORMATS)
+"""Formats every figure is saved in, as file endings."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, ...]:

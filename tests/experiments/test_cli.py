@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,6 +140,20 @@ def _check_tables(folder: Path) -> None:
             "'--tokens': Input should be greater than or equal to 1",
         ),
         (["simulate", "gone.toml"], "gone.toml: cannot be read"),
+        (["simulate", __file__], "test_cli.py: no valid TOML"),
+        (
+            ["place", "--cluster", "ep32", "--tokens", "100000001"],
+            "'--tokens': Input should be less than or equal to 100000000",
+        ),
+        (["place", "--cluster", "ep32", "--tp", "99999999"], "'--tp': Input should be less"),
+        (["place", "--cluster", "ep32", "--out", "."], ".: is a folder"),
+        (
+            ["place", "--cluster", "ep32", "--out", "a[/b].json", "--json", "a[/b].json"],
+            "a[/b].json: two outputs are to go there",
+        ),
+        (["paper", "--out", __file__], "test_cli.py is no folder"),
+        (["paper", "--json", "results/paper/hops.csv"], "two outputs are to go there"),
+        (["bench", "--json", "."], ".: is a folder"),
         (["paper", "--load", "gone.json"], "gone.json fits no model of the study"),
         (["paper", "--expected", "gone.csv"], "gone.csv"),
         (["paper", "--policy", "no.such:Thing"], "policy 'no.such:Thing' cannot be made"),
@@ -156,7 +171,7 @@ def test_wrong_input_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("tokens = 64", "tokens = -1"), "tokens: Input should be greater than 0"),
+        (("tokens = 64", "tokens = -1"), "tokens: Input should be greater than or equal to 1"),
         (("tokens = 64", 'tokens = "many"'), "tokens: Input should be a valid integer"),
         (("tokens = 64", "colour = 1"), "unknown key 'colour'; allowed: model, cluster, tokens"),
         (('routing = "hash"', ""), "network: the packet network sends a chunk over one path"),
@@ -164,6 +179,16 @@ def test_wrong_input_is_one_line_and_status_2(
         (("seed = 3", 'load = "a"\ntrace = "b"'), "give 'load' or 'trace', not both"),
         (('policy = "greedy-load"', 'file = "gone.json"'), "gone.json: cannot be read"),
         (("[workload]", "[workload"), "no valid TOML"),
+        (("tokens = 64", "tokens = 100000001"), "tokens: Input should be less than or equal to"),
+        (("seed = 3", f"seed = {2**63 - 1}0"), "seed: Input should be less than or equal to"),
+        (("seed = 3", f"seed = {'9' * 5000}"), "no valid TOML"),
+        (("tokens = 64", f"tokens = {'[' * 3000}"), "no valid TOML: nested too deeply"),
+        (('policy = "greedy-load"', "layer_slots = 65537"), "layer_slots: Input should be less"),
+        (('routing = "hash"', "chunk_bytes = 1073741825"), "chunk_bytes: Input should be less"),
+        (("tokens = 64", "expert_flops = 1e-300"), "expert_flops: Input should be greater"),
+        (("seed = 3", r'load = "a\u0000b"'), "workload.load: "),
+        (("seed = 3", r'trace = "a\u0000b"'), "holds a NUL character"),
+        (('"ep32"', r'"a\u0000b.toml"'), "cluster: "),
     ],
 )
 def test_broken_run_files(
@@ -201,6 +226,53 @@ def test_unwritable_output_is_reported(tmp_path: Path, capsys: pytest.CaptureFix
     arguments = ["place", "--cluster", "ep32", "--model", "DeepSeekMoE-16B", "--tokens", "16"]
     assert status([*arguments, "--json", str(blocked / "x.json")]) == 2
     assert "cannot be written" in one_line(capsys)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverflowError("too large"), RecursionError()])
+def test_last_resort(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What exceeds the machine or the number formats is one line and status 1."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("experiments.commands.place.place_experts", fail)
+    assert status(["place", "--cluster", "ep32"]) == 1
+    assert type(error).__name__ in one_line(capsys)
+
+
+def test_names_that_look_like_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in a file's name are printed as they are."""
+    out = tmp_path / "a[b]" / "[red]:x:.json"
+    arguments = ["place", "--cluster", "ep32", "--model", "DeepSeekMoE-16B", "--tokens", "16"]
+    assert status([*arguments, "--out", str(out)]) == 0
+    printed = "".join(capsys.readouterr().out.split())
+    assert "a[b]/[red]:x:.json" in printed
+    assert out.exists()
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from experiments.cli import status
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT)).start()
+sys.exit(status(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["paper", "bench"])
+def test_an_interrupt_is_one_line_and_status_1(tmp_path: Path, command: str) -> None:
+    """Ctrl-C stops a command within seconds, workers included, and nothing is left behind."""
+    arguments = [sys.executable, "-c", INTERRUPTED, "6", command]
+    begun = time.monotonic()
+    done = subprocess.run(
+        arguments, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == "topomoe: interrupted\n"
+    assert time.monotonic() - begun < 30
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_load_of_another_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

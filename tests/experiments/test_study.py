@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.clusters import find_cluster, study_clusters
-from experiments.drawing import draw_study, read_expected
-from experiments.errors import ExperimentError, FigureError
-from experiments.outputs import write_tables
-from experiments.paper import run_study
-from experiments.study import read_study, runs, with_load
+from experiments.drawing import draw_study
+from experiments.errors import ExperimentError, FigureError, RunError
+from experiments.expected import read_expected
+from experiments.manifest import manifest
+from experiments.markdown import findings, study_markdown
+from experiments.outputs import write_study, write_tables
+from experiments.paper import StudyResult, run_study, worker_pool
+from experiments.study import policy_names, read_study, runs, with_load, with_policies
 from topologies import TopologyError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import ProcessPoolExecutor
     from pathlib import Path
-
-    import pandas as pd
 
     from experiments.study import Study
 
+HEADER = "model,cluster,policy,hops\n"
+CELL = "DeepSeek-R1,fat-tree,ilp"
 TIMED = {"manifest.json", "solve_time.pdf", "solve_time.png"}
 
 
@@ -121,7 +133,17 @@ def test_a_load_file_selects_the_model_that_fits(tmp_path: Path) -> None:
         ("model,cluster,policy,hops\nGPT,fat-tree,ilp,5\n", "line 2: unknown model 'GPT'"),
         ("model,cluster,policy,hops\nDeepSeek-R1,fat-tree,ilp,x\n", "line 2: hops is 'x'"),
         ("model,cluster,policy,hops\nDeepSeek-R1,fat-tree,ilp,-3\n", "line 2: hops is '-3'"),
-        ("", "cannot be read as CSV"),
+        ("model,cluster,policy,hops,hops\n", "repeated column 'hops'"),
+        ("model,cluster,policy,hops\n", "has a header and no rows"),
+        (f"{HEADER}{CELL},50,note\n", "line 2: 5 fields; expected 4"),
+        (f"{HEADER}{CELL}\n", "line 2: 3 fields; expected 4"),
+        (f"{HEADER}{CELL},50\n\n{CELL},51\n", "line 4: .*, ilp again, as on line 2"),
+        (f"{HEADER}{CELL},True\n", "line 2: hops is 'True'"),
+        (f"{HEADER}{CELL},nan\n", "line 2: hops is 'nan'"),
+        (f"{HEADER}{CELL},1e308\n", "line 2: hops is '1e308'"),
+        (f"{HEADER}\n\n{CELL},-1\n", "line 4: hops is '-1'"),
+        (f'{HEADER}"DeepSeek-R1', "cannot be read as CSV"),
+        ("", "is empty"),
     ],
 )
 def test_expected_figures_are_checked_before_anything_runs(
@@ -151,3 +173,162 @@ def test_cluster_file(tmp_path: Path) -> None:
     path.write_text('builder = "torus"\n[parameters]\n')
     with pytest.raises(TopologyError, match=r"own\.toml: unknown builder 'torus'"):
         find_cluster(str(path))
+
+
+def test_typed_in_figures_leave_a_trace(small: Study, tmp_path: Path) -> None:
+    """Tables lay them beside ours, with the difference; the manifest names their file."""
+    path = tmp_path / "theirs.csv"
+    path.write_text("\ufeffmodel,cluster,policy,hops,page\n\nDeepSeekMoE-16B,fat-tree,ilp,50,7\n")
+    expected = read_expected(path, small)
+    page = study_markdown(small_hops(small, ilp=40.0), "w", expected=expected)
+    # 40 of 50: 20 % less.
+    assert "| DeepSeekMoE-16B | fat-tree | ilp | 50.00 | 40.00 | -20.0 % |" in page
+    assert "theirs.csv" in page
+    result = StudyResult(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), 1.0, 1)
+    about = manifest(small, result, "w", expected=expected)["expected"]
+    assert about == {"file": "theirs.csv", "sha256": sha256(path.read_bytes()).hexdigest()}
+    assert "expected" not in manifest(small, result, "w")
+
+
+def small_hops(study: Study, **hops: float) -> pd.DataFrame:
+    """Return made-up rows of ``hops.csv`` for round-robin and the policies named."""
+    rows = [
+        {
+            "model": study.models[0],
+            "cluster": cluster,
+            "policy": policy,
+            "attention": "pipelined",
+            "network": "analytic",
+            "tokens": 8,
+            "hops_per_token_layer": value,
+            "saving_pct": 100 * (1 - value / 80),
+            "balance_server": 2.0,
+            "step_s": value / 1e4,
+            "optima_low_hops": np.nan,
+            "optima_high_hops": np.nan,
+        }
+        for cluster in study.clusters
+        for policy, value in {"round-robin": 80.0, **hops}.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_own_policies_are_among_the_findings(small: Study) -> None:
+    """A policy of the user's own has its sentence, as the built-in ones have theirs."""
+    lines = findings(small_hops(small, mine=60.0))
+    # 60 of 80 hops, and of 8 ms.
+    assert lines == [
+        (
+            "DeepSeekMoE-16B: mine, a policy of your own, saves 25.0 % of round-robin's hops and "
+            "25.0 % of its step; its busiest server carries 2.00 times the mean."
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ilp-load", "another policy is called 'ilp-load' already"),
+        ("fancy\nname", r"its name is 'fancy\\nname'; expected printable text"),
+        ("a|b", "its name is 'a|b'"),
+        ("\x1b[2J", "expected printable text"),
+        (" ", "its name is ' '"),
+    ],
+)
+def test_names_that_tables_cannot_show(
+    own_policy: Callable[[str], str], name: str, message: str
+) -> None:
+    """A policy with the name of another, or one that breaks a table, is refused beforehand."""
+    with pytest.raises(ExperimentError, match=message):
+        with_policies(read_study(), [own_policy(name)])
+
+
+def test_names_of_own_policies_are_taken_once(own_policy: Callable[[str], str]) -> None:
+    """The same policy twice is refused, as is a built-in one on top; one is kept."""
+    own = own_policy("fine [/b] name")
+    study = with_policies(read_study(), [own])
+    assert policy_names(study)[-1] == "fine [/b] name"
+    for twice in ([own, own], ["ilp"]):
+        with pytest.raises(ExperimentError, match="already"):
+            with_policies(read_study(), twice)
+
+
+@pytest.fixture
+def own_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Make a policy of that name, which places as round-robin, and return how to call it."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(name: str) -> str:
+        (tmp_path / "made_up.py").write_text(
+            "from placement import RoundRobin\n\n\nclass Own:\n"
+            f"    name = {name!r}\n\n"
+            "    def __call__(self, problem):\n        return RoundRobin()(problem)\n"
+        )
+        sys.modules.pop("made_up", None)
+        return "made_up:Own"
+
+    yield make
+    sys.modules.pop("made_up", None)
+
+
+def test_a_figure_that_fails_leaves_the_results_alone(
+    small: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one file of the destination is new when the last figure cannot be drawn."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "hops.csv").write_text("old")
+
+    def tables(_study: Study, _result: StudyResult, stage: Path, **_: object) -> None:
+        (stage / "hops.csv").write_text("new")
+
+    def draw(_stage: Path, **_: object) -> None:
+        raise FigureError("cannot be drawn")
+
+    monkeypatch.setattr("experiments.outputs.write_tables", tables)
+    result = StudyResult(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), 1.0, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr("experiments.outputs.draw_study", draw)
+        with pytest.raises(FigureError):
+            write_study(small, result, folder)
+    assert [path.name for path in folder.iterdir()] == ["hops.csv"]
+    assert (folder / "hops.csv").read_text() == "old"
+    monkeypatch.setattr("experiments.outputs.draw_study", lambda _stage, **_: None)
+    write_study(small, result, folder)
+    assert [path.name for path in folder.iterdir()] == ["hops.csv"]
+    assert (folder / "hops.csv").read_text() == "new"
+
+
+def fail(pool: ProcessPoolExecutor) -> None:
+    """Fail while a worker is busy."""
+    pool.submit(time.sleep, 60)
+    raise ZeroDivisionError
+
+
+def kill_a_worker(pool: ProcessPoolExecutor) -> None:
+    """Kill a worker of the pool from outside, as an out-of-memory killer would."""
+    victim = pool.submit(os.getpid).result()
+    waiting = pool.submit(time.sleep, 60)
+    os.kill(victim, signal.SIGKILL)
+    waiting.result()
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [(fail, ZeroDivisionError), (kill_a_worker, RunError)],
+)
+def test_what_fails_stops_the_other_runs(
+    what: Callable[[ProcessPoolExecutor], None], error: type[Exception]
+) -> None:
+    """An error, and a worker that dies, end the pool at once and leave no process behind."""
+
+    def study() -> None:
+        with worker_pool(1) as pool:
+            pool.submit(os.getpid).result()
+            what(pool)
+
+    begun = time.monotonic()
+    with pytest.raises(error):
+        study()
+    assert time.monotonic() - begun < 20
+    assert multiprocessing.active_children() == []

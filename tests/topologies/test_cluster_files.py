@@ -117,6 +117,8 @@ def test_left_out_parameters_make_no_difference() -> None:
         (GOOD.replace("pods = 2", "pod = 2", 1), "fat-tree: unknown parameter 'pod'; allowed: "),
         (GOOD.replace("pods = 2", "pods = 0", 1), "fat-tree: pods is 0"),
         (GOOD.replace("pods = 2", "pods = '2'", 1), "fat-tree: pods is '2'"),
+        ("a = " + "[" * 3000, "is not TOML: nested too deeply"),
+        ("a = " + "9" * 5000, "is not TOML: Exceeds the limit"),
         ("", "missing key 'builder'"),
         ('builder = "fat-tree"', "missing key 'parameters'"),
         ('builder = "fat-tree"\nparameters = 3', "parameters is 3; expected a table"),

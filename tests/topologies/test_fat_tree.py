@@ -181,7 +181,7 @@ def test_a_cluster_can_be_rebuilt_from_its_parameters() -> None:
         ({"pods": True}, "pods is True; expected a whole number"),
         ({"pods": 1}, "pods is 1 and cores_per_aggregation 2"),
         ({"cores_per_aggregation": 0}, "pods is 4 and cores_per_aggregation 0"),
-        ({"oversubscription": 0}, "oversubscription is 0; expected a finite number above 0"),
+        ({"oversubscription": 0}, "oversubscription is 0; expected a number from 0.001 to 1000"),
         ({"oversubscription": "a lot"}, "oversubscription names 5 tiers"),
         ({"oversubscription": [1.0]}, "names 1 tiers; expected one number or 2"),
         ({"oversubscription": [1.0, float("nan")]}, "oversubscription is nan"),
@@ -191,7 +191,18 @@ def test_a_cluster_can_be_rebuilt_from_its_parameters() -> None:
         ({"cores_per_aggregation": 3, "reach": 1}, "expected a multiple of reach \\+ 1 = 2"),
         ({"host_bandwidth_Bps": -1.0}, "host_bandwidth_Bps is -1.0"),
         ({"host_latency_s": float("inf")}, "host_latency_s is inf"),
-        ({"cable_latency_s": 10**400}, "cable_latency_s is 1"),
+        ({"cable_latency_s": 10**400}, "cable_latency_s is a number of more than 38 digits"),
+        ({"cable_latency_s": 1.5}, "cable_latency_s is 1.5; expected a number from 0 to 1"),
+        ({"host_bandwidth_Bps": 1e-9}, "host_bandwidth_Bps is 1e-09; expected a number from 1 to"),
+        ({"oversubscription": 1e9}, "expected a number from 0.001 to 1000"),
+        ({"pods": 10**5000}, "pods is a number of more than 38 digits; expected at most 4194304"),
+        # 4 pods x 2 leaves x 4 servers x 10^6 GPUs.
+        ({"gpus_per_server": 10**6}, "the cluster has 32000000 GPUs; expected at most 4194304"),
+        # 256 GPUs have 512 host links and as many NVLinks; cables: 4 x 10^4 x (10^4 + 2).
+        (
+            {"aggregations_per_pod": 10**4, "cores_per_aggregation": 10**4},
+            "the cluster has 800161024 links; expected at most 67108864",
+        ),
         ({"gpus_per_server": 0}, "gpus_per_server is 0"),
         ({"spines": 3}, "unknown parameter 'spines'; allowed: gpus_per_server, "),
     ],

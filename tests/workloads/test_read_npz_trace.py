@@ -83,7 +83,10 @@ def _with(token: int, layer: int, choice: int, value: int) -> NDArray[np.int64]:
         ({"topk_ids": IDS[:, :1]}, "shape (3, 1, 2), expected (tokens, 2 MoE layers, 2 choices)"),
         ({"topk_ids": IDS[:, :, :1]}, "shape (3, 2, 1), expected (tokens, 2 MoE layers, 2"),
         ({"topk_ids": IDS[0]}, "shape (2, 2), expected (tokens"),
-        ({"topk_ids": IDS[:0]}, "shape (0, 2, 2), expected (tokens"),
+        (
+            {"topk_ids": IDS[:0]},
+            "shape (0, 2, 2), expected (tokens, 2 MoE layers, 2 choices), at least one token",
+        ),
         ({"topk_ids": IDS.astype(float)}, "key 'topk_ids': expected integers, got float64"),
         ({"topk_ids": IDS > 1}, "key 'topk_ids': expected integers, got bool"),
         ({"topk_ids": IDS.astype(str)}, "key 'topk_ids': expected integers, got <U"),

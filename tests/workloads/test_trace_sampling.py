@@ -292,7 +292,8 @@ def test_hot_expert_is_refused_by_layer_and_expert() -> None:
     load = np.array([[0.25] * 4, [0.1, 0.1, 0.6, 0.2]])
     with pytest.raises(WorkloadError) as caught:
         draw_trace(load, _shape(4, 2, layers=2), 5, np.random.default_rng(0))
-    assert "layer 1, expert 2: inclusion probability 2 x 0.6 = 1.2" in str(caught.value)
+    message = "MoE layer 1 (layer 1 of shape), expert 2: inclusion probability 2 x 0.6 = 1.2"
+    assert message in str(caught.value)
 
 
 def test_every_expert_when_k_is_all_of_them() -> None:

@@ -107,7 +107,7 @@ def _summed(steps: list[tuple[str, list[Any]]], model: MoEModel) -> NDArray[np.f
         step = _step(name, rows, model)
         if len(step) != depth:
             raise WorkloadError(f"{name}: {len(step)} rows, expected {depth} as in {steps[0][0]}")
-        # An overflow gives infinity, which the profile refuses with its layer and expert.
+        # An overflow gives infinity, which is refused later with its row.
         with np.errstate(over="ignore"):
             counts += step
     return counts
@@ -152,7 +152,13 @@ def _row(name: str, row: Any, experts: int) -> NDArray[np.float64]:
 
 
 def _moe_rows(counts: NDArray[np.float64], model: MoEModel) -> NDArray[np.float64]:
-    """Drop the dense rows, [rows, experts] -> [layers, experts]; refuse an unused MoE layer."""
+    """Drop the dense rows, [rows, experts] -> [layers, experts].
+
+    Raises
+    ------
+    WorkloadError
+        If an MoE layer is unused, or its counts sum beyond the range of float64.
+    """
     all_layers = len(counts) == model.hidden_layers
     rows = list(model.moe_layers) if all_layers else list(range(model.layers))
     empty = [row for row in rows if not counts[row].any()]
@@ -160,6 +166,10 @@ def _moe_rows(counts: NDArray[np.float64], model: MoEModel) -> NDArray[np.float6
         raise WorkloadError(
             f"{KEY}: row {empty[0]} is all zero, but it is an MoE layer of {model.name}"
         )
+    with np.errstate(over="ignore"):
+        beyond = [row for row in rows if not np.isfinite(counts[row].sum())]
+    if beyond:
+        raise WorkloadError(f"{KEY}: the counts of row {beyond[0]} sum beyond the range of float64")
     return counts[rows]
 
 

@@ -140,5 +140,5 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
 
 def _wanted(expected: tuple[int | None, ...]) -> str:
     if len(expected) == 1:
-        return "(sequences)"
-    return f"(tokens, {expected[1]} MoE layers, {expected[2]} choices)"
+        return "(sequences), at least one"
+    return f"(tokens, {expected[1]} MoE layers, {expected[2]} choices), at least one token"

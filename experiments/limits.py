@@ -1,0 +1,23 @@
+"""Upper bounds of what a run may ask for: beyond them a number is a slip, not a plan."""
+
+from __future__ import annotations
+
+MAX_TOKENS = 100_000_000
+"""Of a profile or a judged trace."""
+MAX_LAYER_SLOTS = 1 << 16
+"""Experts of one layer on a server: as many as a layer may have."""
+MAX_SERVER_SLOTS = 1 << 24
+"""Experts on a server, over all layers."""
+MAX_CHUNK_BYTES = 1 << 30
+MAX_TP = 1 << 16
+MAX_WORKERS = 256
+MAX_SEED = (1 << 63) - 1
+MIN_FLOPS, MAX_FLOPS = 1e6, 1e21
+"""Operations per second of a GPU: a millionth of a TFLOP/s to a million times today's."""
+MAX_BETA = 1e6
+MAX_MOVES = 1 << 40
+"""Experts of all layers that change their server."""
+MAX_REDUNDANT = 1 << 16
+"""Redundant slots of a layer."""
+MAX_HOPS = 1e6
+"""Per token and layer, of figures typed in."""

@@ -1,0 +1,123 @@
+"""The options of the command line, each with its help and its bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from experiments.limits import (
+    MAX_LAYER_SLOTS,
+    MAX_SEED,
+    MAX_SERVER_SLOTS,
+    MAX_TOKENS,
+    MAX_TP,
+    MAX_WORKERS,
+)
+
+JsonFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--json", help="Also write the figures to this file, for programs.")
+]
+OwnPolicies: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        help="A policy of your own, package.module:Class, beside the study's. May be repeated.",
+    ),
+]
+StudyFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the results; by default results/paper, or with --load results/paper-NAME."
+    ),
+]
+StudyLoad: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Recorded loads (logical_count JSON) instead of synthetic ones; runs "
+        "the one model whose shape fits."
+    ),
+]
+ExpectedHops: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV of hops typed in from the paper (columns model, cluster, policy, "
+        "hops), drawn over ours."
+    ),
+]
+Workers: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_WORKERS, help="Processes; by default one per core, 4 at most."),
+]
+ClusterName: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="fat-tree, fat-tree-sparse, dragonfly, dragonfly-sparse (the study's), "
+        "facts-fat-tree, ep32, ep64, ep72, ep144, or a cluster file (.toml)."
+    ),
+]
+ModelName: TypeAlias = Annotated[
+    str, typer.Option(help="DeepSeek-R1, DeepSeek-V3, DeepSeekMoE-16B, DeepSeek-V2-Lite.")
+]
+PolicyName: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, keep-groups, "
+        "eplb, eplb-auto, pairs, affinity, cluster-map, hottest, or package.module:Class."
+    ),
+]
+Load: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Recorded loads (logical_count JSON); by default synthetic, R1-like."),
+]
+Trace: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Recorded choices (npz with topk_ids, seq_lens): even sequences are "
+        "the profile, odd ones are judged."
+    ),
+]
+AttentionKind: TypeAlias = Annotated[
+    str, typer.Option(help="data-parallel (what engines run) or pipelined (the paper's).")
+]
+TensorParallel: TypeAlias = Annotated[
+    int, typer.Option(min=1, max=MAX_TP, help="Neighbouring GPUs that hold the same tokens.")
+]
+LayerSlots: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=MAX_LAYER_SLOTS, help="C_layer: most experts of one layer on a server."
+    ),
+]
+ServerSlots: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_SERVER_SLOTS, help="C_exp: most experts on a server."),
+]
+Against: TypeAlias = Annotated[str, typer.Option(help="Policy to compare with.")]
+Judge: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Recorded loads to draw the judged trace from; by default --load's own."),
+]
+Tokens: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_TOKENS,
+        help="Tokens of the judged trace; by default 4096 or what there is.",
+    ),
+]
+Seed: TypeAlias = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Of synthetic loads and traces.")
+]
+PlacementFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Write the placement file here.")
+]
+RunFile: TypeAlias = Annotated[Path, typer.Argument(help="Run file (TOML); see the README.")]
+TablesFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write tables into this folder (Parquet): links, layers, utilisation of links "
+        "over time, hops of messages."
+    ),
+]
