@@ -81,7 +81,7 @@ def kept_pairs(coactivation: NDArray[np.float64], device: NDArray[np.integer]) -
     Parameters
     ----------
     coactivation
-        float64 [layers, E, E], as `workloads.coactivation` counts it.
+        float64 [layers, E, E], as `workloads.choices.coactivation` counts it.
     device
         int [layers, E]: the GPU, or server, of every expert.
     """

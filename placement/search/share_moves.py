@@ -1,0 +1,97 @@
+"""A budget of moves shared out to layers, where they gain most."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from placement.search.layer import arrange
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from placement.search.layer import LayerSearch
+
+_PARTS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Budgets tried, as shares of a layer's items."""
+_PROPOSALS = 300
+_EXCESS_PRICE = 1e6
+"""Load above a cap comes before any gain."""
+
+
+def share_moves(
+    layers: list[LayerSearch],
+    first: list[NDArray[np.int64]],
+    most: int | None,
+    *,
+    seed: int,
+) -> list[LayerSearch]:
+    """Give every layer a budget of moves, the budgets summing to at most `most`.
+
+    Short searches say what every layer gains from some budgets; moves go where the concave hull
+    of these curves is steepest, and what no layer has use for is shared out evenly.
+
+    Parameters
+    ----------
+    layers
+        Layers with a previous place for their items.
+    first
+        int64 [items] each: the previous places.
+    most
+        Moves over all layers; None leaves the layers as they are.
+    seed
+        Of the short searches.
+    """
+    if most is None:
+        return layers
+    steps: list[tuple[float, int, int, int]] = []
+    for number, (layer, start) in enumerate(zip(layers, first, strict=True)):
+        budgets, values = _curve(layer, start, seed, number)
+        for left, right in _hull(budgets, values):
+            width = budgets[right] - budgets[left]
+            steps.append(((values[right] - values[left]) / width, number, budgets[left], width))
+    budget = np.zeros(len(layers), dtype=np.int64)
+    rest = most
+    for slope, number, _, width in sorted(steps):
+        if slope < 0:
+            given = min(width, rest)
+            budget[number] += given
+            rest -= given
+    budget += rest // len(layers)
+    budget[: rest % len(layers)] += 1
+    return [
+        replace(layer, moves=None if layer.moves is None else replace(layer.moves, most=int(own)))
+        for layer, own in zip(layers, budget, strict=True)
+    ]
+
+
+def _curve(
+    layer: LayerSearch, start: NDArray[np.int64], seed: int, number: int
+) -> tuple[list[int], list[float]]:
+    """Value reached with each budget."""
+    budgets = sorted({int(part * layer.items) for part in _PARTS})
+    values = []
+    for most in budgets:
+        moves = None if layer.moves is None else replace(layer.moves, most=most)
+        rng = np.random.Generator(np.random.PCG64([seed, number, most]))
+        found = arrange(
+            replace(layer, moves=moves), [start], proposals=_PROPOSALS * layer.items, rng=rng
+        )
+        values.append(found.value + _EXCESS_PRICE * found.excess)
+    return budgets, values
+
+
+def _hull(x: list[int], y: list[float]) -> list[tuple[int, int]]:
+    """Segments (left, right) of the lower convex hull of points with ascending x."""
+    corners: list[int] = []
+    for at in range(len(x)):
+        while len(corners) > 1:
+            a, b = corners[-2], corners[-1]
+            if (y[b] - y[a]) * (x[at] - x[a]) < (y[at] - y[a]) * (x[b] - x[a]):
+                break
+            corners.pop()
+        corners.append(at)
+    return list(pairwise(corners))
