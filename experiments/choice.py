@@ -12,6 +12,8 @@ from placement.engines import engine, for_engine, refusal
 from placement.field import Eplb, HottestEverywhere
 from placement.groups import KeepGroups
 from placement.moves import Replace
+from placement.replicas import Replicated
+from placement.search import LeastCopies
 
 if TYPE_CHECKING:
     from experiments.spec import PlacementSpec
@@ -50,6 +52,8 @@ def check_engine(spec: PlacementSpec, placement: Placement) -> None:
 
 def _with_parameters(spec: PlacementSpec, problem: PlacementProblem) -> Policy | None:
     """Return the policy where `spec` gives it parameters, else None."""
+    if spec.policy == "least-copies":
+        return LeastCopies(beta=spec.beta, relax=spec.beta_relax, scope=spec.beta_scope)
     if spec.beta is not None:
         return Balanced(spec.beta, relax=spec.beta_relax, scope=spec.beta_scope)
     if spec.previous is not None:
@@ -57,8 +61,13 @@ def _with_parameters(spec: PlacementSpec, problem: PlacementProblem) -> Policy |
         return Replace(previous, max_moves=spec.max_moves, price_hops=spec.move_price)
     if spec.keep_groups:
         return KeepGroups()
-    if not spec.redundant:
-        return None
+    return _replicating(spec, problem) if spec.redundant else None
+
+
+def _replicating(spec: PlacementSpec, problem: PlacementProblem) -> Policy:
+    """Return the policy that fills the redundant slots."""
+    if spec.policy == "replicated":
+        return Replicated(spec.redundant)
     if spec.policy == "hottest":
         return _hottest(spec.redundant, problem.servers)
     return Eplb(redundant=spec.redundant, hierarchical=spec.policy == "eplb-auto", name=spec.policy)

@@ -11,7 +11,11 @@ from experiments.limits import MAX_BETA, MAX_MOVES, MAX_REDUNDANT
 
 Beta: TypeAlias = Annotated[
     float | None,
-    typer.Option(min=1, max=MAX_BETA, help="Most load of a layer on a server, over the mean."),
+    typer.Option(
+        min=1,
+        max=MAX_BETA,
+        help="Most load of a layer on a server, over the mean; for ilp-load and least-copies.",
+    ),
 ]
 BetaRelax: TypeAlias = Annotated[
     bool,
@@ -25,7 +29,7 @@ Redundant: TypeAlias = Annotated[
     typer.Option(
         min=0,
         max=MAX_REDUNDANT,
-        help="Slots of a layer beyond one per expert, for eplb, eplb-auto and hottest.",
+        help="Slots of a layer beyond one per expert, for eplb, eplb-auto, hottest and replicated.",
     ),
 ]
 Previous: TypeAlias = Annotated[

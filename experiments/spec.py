@@ -22,7 +22,10 @@ from experiments.limits import (
 )
 from experiments.tables import Table
 
-REPLICATING = ("eplb", "eplb-auto", "hottest")
+REPLICATING = ("eplb", "eplb-auto", "hottest", "replicated")
+
+CAPPED = ("ilp-load", "least-copies")
+"""Policies that take a cap on the load."""
 """Policies that take redundant slots."""
 
 
@@ -107,8 +110,8 @@ class PlacementSpec(Table):
         C_layer and C_exp; by default the preset's slots, else ``ceil(2E/S)`` and
         ``ceil(LE/S)``.
     beta, beta_relax, beta_scope
-        Fewest hops with the load of a layer on a server (or GPU) at most `beta` x the mean;
-        relaxed where a layer cannot meet that.
+        Fewest hops (least-copies: fewest copies) with the load of a layer on a server (or GPU)
+        at most `beta` x the mean; relaxed where a layer cannot meet that.
     previous, max_moves, move_price
         Fewest hops from the placement in the file `previous`: at most so many experts change
         their server, or each saves so many hops per token and layer.
@@ -142,7 +145,7 @@ class PlacementSpec(Table):
             raise ValueError(f"'{asked[0]}' and '{asked[1]}' do not combine; give one of them")
         if asked and self.file is not None:
             raise ValueError(f"'{asked[0]}' asks for a new placement; give it or 'file'")
-        if asked and self.policy != "ilp-load":
+        if asked and self.policy not in (CAPPED if asked == ["beta"] else ("ilp-load",)):
             raise ValueError(f"'{asked[0]}' goes with policy 'ilp-load', not '{self.policy}'")
         return self
 

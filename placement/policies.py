@@ -20,6 +20,8 @@ from placement.greedy import Greedy, GreedyLoad
 from placement.groups import KeepGroups
 from placement.hops import Ilp, IlpLoad
 from placement.placement import Placement
+from placement.replicas import Replicated
+from placement.search import LeastCopies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "affinity": InterLayerAffinity,
     "cluster-map": ClusterThenMap,
     "hottest": HottestEverywhere,
+    "least-copies": LeastCopies,
+    "replicated": partial(Replicated, 0),
 }
 """The built-in policies that need no parameter, in the order tables list them."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.benchmarks import balance, field, moves
+from experiments.benchmarks import balance, congestion, copies, field, moves, replication
 from experiments.markdown import markdown_table
 
 if TYPE_CHECKING:
@@ -95,6 +95,17 @@ def _moves_rows(data: Path, everything: bool) -> Rows:
     return moves.solve_rows(data, layer_slots=moves.LAYER_SLOTS if everything else (8,))
 
 
+def _replica_rows(data: Path, everything: bool) -> Rows:
+    loads = None if everything else ("decode_in1000out1000",)
+    return replication.replica_rows(data, loads=loads)
+
+
+def _congestion_rows(data: Path, everything: bool) -> Rows:
+    if everything:
+        return congestion.congestion_rows(data)
+    return congestion.congestion_rows(data, clusters=("fat-tree", "ep32"), ratios=(1, 2))
+
+
 _SECONDS = {"seconds": ("seconds", ".3f")}
 
 SECTIONS = (
@@ -161,6 +172,54 @@ SECTIONS = (
             "kept": ("kept", ".1%"),
             "hops": ("hops", ".4f"),
             "recovered": ("recovered", ".1%"),
+        }
+        | _SECONDS,
+    ),
+    Section(
+        "Fewest copies, load <= 1.3 x mean: V2-Lite on 8 GPUs of 8 experts",
+        lambda data, _: copies.copies_rows(data),
+        {
+            "fitted": ("fitted on", ""),
+            "judged": ("judged on", ""),
+            "flatten": ("flatten", "g"),
+            "contiguous": ("contiguous", ".3f"),
+            "copies": ("GPUs/token", ".3f"),
+            "fewer": ("fewer", ".1%"),
+            "balance": ("judged max/mean", ".3f"),
+            "bound": ("bound", ".3f"),
+        }
+        | _SECONDS,
+    ),
+    Section(
+        "Replicas at EPLB's balance or better: recorded R1 loads",
+        _replica_rows,
+        {
+            "load": ("load", ""),
+            "deployment": ("deployment", ""),
+            "rule": ("rule", ""),
+            "eplb_balance": ("EPLB max/mean", ".4f"),
+            "balance": ("ours", ".4f"),
+            "least_balance": ("least", ".4f"),
+            "eplb_hops": ("EPLB hops", ".2f"),
+            "hops": ("ours", ".2f"),
+            "hops_bound": ("bound", ".2f"),
+            "weight_gb_per_gpu": ("GB/GPU", ".2f"),
+            "kv_tokens_per_gpu": ("KV tokens/GPU", ",.0f"),
+        }
+        | _SECONDS,
+    ),
+    Section(
+        "Least busiest-link time a layer, one token a GPU, data-parallel: R1 decode loads",
+        _congestion_rows,
+        {
+            "cluster": ("cluster", ""),
+            "oversubscription": ("oversubscribed", "g"),
+            "links": ("links", ""),
+            "redundant": ("replicas", "g"),
+            "busiest_us": ("us", ".3f"),
+            "bound_us": ("bound", ".3f"),
+            "gap": ("gap", ".2%"),
+            "pinned_layers": ("layers pinned by an expert", "g"),
         }
         | _SECONDS,
     ),

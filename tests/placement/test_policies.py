@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from placement import Policy
 
 BLIND_TO_COST = (
-    *("contiguous", "round-robin", "random"),
+    *("contiguous", "round-robin", "random", "least-copies"),
     *("eplb", "eplb-auto", "pairs", "affinity", "cluster-map", "hottest"),
 )
 WITH_PARAMETERS = ("balanced", "balanced-gpu", "balanced-price", "replace", "replace-few")
