@@ -21,3 +21,6 @@ MAX_REDUNDANT = 1 << 16
 """Redundant slots of a layer."""
 MAX_HOPS = 1e6
 """Per token and layer, of figures typed in."""
+
+MAX_SERVERS = 16_384
+"""Servers of a cluster to place on: the distances between them fill a square array."""

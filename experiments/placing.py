@@ -59,7 +59,7 @@ FrontFolder: TypeAlias = Annotated[
 OldPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement that runs.")]
 NewPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement to move to.")]
 BytesPerParameter: TypeAlias = Annotated[
-    float, typer.Option(help="Of the experts' weights: 1 for FP8, 2 for BF16.")
+    float, typer.Option(max=64, help="Of the experts' weights: 1 for FP8, 2 for BF16.")
 ]
 Everything: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Also what takes long: a quarter of an hour in all.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from experiments.choice import apply_choice, check_engine
 from experiments.clusters import find_cluster
 from experiments.errors import ExperimentError
+from experiments.limits import MAX_SERVERS
 from experiments.workload import Workload, load_workload
 from placement import (
     Attention,
@@ -80,6 +81,11 @@ def prepare(spec: RunSpec) -> Setting:
     """Build cluster, routes, workload and placement problem."""
     shape = model(spec.model)
     router = _router(spec.cluster, spec.network.routing, spec.network.seed)
+    if router.cluster.servers > MAX_SERVERS:
+        raise ExperimentError(
+            f"cluster '{spec.cluster}' has {router.cluster.servers} servers; a placement takes at "
+            f"most {MAX_SERVERS}, for it weighs every pair of them"
+        )
     workload = load_workload(spec.model, spec.workload, spec.tokens)
     attention = _attention(spec.attention, shape, router.cluster)
     layer_slots, server_slots = _caps(spec, shape, router.cluster)

@@ -83,6 +83,8 @@ def _guarded(name: str, own: Policy, problem: PlacementProblem) -> Placement:
             f"policy '{name}' must return a Placement (problem.place makes one), got "
             f"{type(placement).__name__}"
         )
+    if own.name in POLICIES:
+        raise PlacementError(f"policy '{name}' is named '{own.name}', as a built-in one is")
     if placement.policy != own.name:
         raise PlacementError(
             f"policy '{name}' is named '{own.name}' but signs its placement '{placement.policy}'"

@@ -25,6 +25,7 @@ def training_choices(profile: ExpertProfile, policy: str) -> NDArray[np.uint8] |
         raise PlacementError(
             f"policy '{policy}' needs the experts each token chose, and the profile from "
             f"'{profile.source}' has loads only: give a routing trace "
-            "(ExpertProfile.from_trace(trace, keep_choices=True)) instead of loads"
+            "(--trace; from Python ExpertProfile.from_trace(trace, keep_choices=True)) instead of "
+            "loads"
         )
     return profile.choices

@@ -283,3 +283,16 @@ def test_load_of_another_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str
     error = one_line(capsys)
     assert "DeepSeekMoE-16B: " in error
     assert "DeepSeek-R1: " in error
+
+
+def test_more_servers_than_a_placement_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cluster whose distances would not fit is refused by its servers, before anything runs."""
+    cluster = tmp_path / "wide.toml"
+    cluster.write_text(
+        'builder = "fat-tree"\n[parameters]\nleaves_per_pod = 2\nservers_per_leaf = 10000\n'
+        "gpus_per_server = 1\naggregations_per_pod = 2\n"
+    )
+    assert status(["place", "--cluster", str(cluster)]) == 2
+    assert "has 20000 servers; a placement takes at most 16384" in one_line(capsys)

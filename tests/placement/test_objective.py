@@ -193,3 +193,14 @@ def test_a_placement_made_by_hand_keeps_the_caps_too(
 def test_a_free_optimum_is_optimal() -> None:
     """An objective of zero but for rounding is proven, not infinitely far from its bound."""
     assert SolveReport("optimal", 1.7e-16, 0.0, 0.0).gap == 0
+
+
+def test_a_users_policy_may_not_bear_a_built_in_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables tell policies apart by name."""
+    monkeypatch.setattr(Own, "name", "ilp-load")
+    monkeypatch.setattr(
+        Own, "behave", staticmethod(lambda p: p.place(np.array([[0, 0, 1]] * 2), policy="ilp-load"))
+    )
+    monkeypatch.setattr("builtins.own_policy", Own, raising=False)
+    with pytest.raises(PlacementError, match="is named 'ilp-load', as a built-in one is"):
+        apply_policy("builtins:own_policy", make_problem())
