@@ -62,7 +62,7 @@ BytesPerParameter: TypeAlias = Annotated[
     float, typer.Option(max=64, help="Of the experts' weights: 1 for FP8, 2 for BF16.")
 ]
 Everything: TypeAlias = Annotated[
-    bool, typer.Option("--all", help="Also what takes long: a quarter of an hour in all.")
+    bool, typer.Option("--all", help="Also what takes long: every load and cap, 64 servers.")
 ]
 TablesFile: TypeAlias = Annotated[
     Path | None, typer.Option(help="Write the tables on recorded data here, as Markdown.")
