@@ -52,8 +52,9 @@ def _proof(result: Placed) -> dict[str, Any]:
     was made for.
     """
     report, hops = result.placement.solve, result.expected.hops_per_token_layer
-    if report is None:
-        return {"status": "heuristic", "objective_hops": None, "bound_hops": None, "gap": None}
+    if report is None or report.unit != "hops":
+        status = "heuristic" if report is None else f"{report.status} in {report.unit}"
+        return {"status": status, "objective_hops": None, "bound_hops": None, "gap": None}
     same = isclose(report.objective_hops, hops, rel_tol=1e-6, abs_tol=1e-9)
     return {
         "status": report.status if same else f"{report.status} on its own cost",
@@ -93,11 +94,12 @@ def study_row(spec: RunSpec, result: RunResult) -> dict[str, Any]:
 def solve_row(spec: RunSpec, result: RunResult) -> dict[str, Any]:
     """Return what the manifest says of the solve."""
     report = result.placement.solve
+    hops = report if report and report.unit == "hops" else None
     return {
         **run_key(spec, result.placement.policy),
         "status": report.status if report else "heuristic",
-        "objective_hops": report.objective_hops if report else None,
-        "bound_hops": report.bound_hops if report else None,
+        "objective_hops": hops.objective if hops else None,
+        "bound_hops": hops.bound if hops else None,
         "gap": report.gap if report else None,
         "seconds": result.place_s,
     }

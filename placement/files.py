@@ -21,10 +21,13 @@ class _Solve(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     status: str
-    objective_hops: float
+    objective_hops: float | None
     bound_hops: float | None
     gap: float | None
     seconds: float
+    unit: str = "hops"
+    objective: float | None = None
+    bound: float | None = None
 
 
 class _File(BaseModel):
@@ -55,16 +58,24 @@ def placement_json(placement: Placement) -> str:
         "gpus_per_server": placement.gpus_per_server,
         "experts_on_gpu": _experts_on_gpu(placement),
         "policy": placement.policy,
-        "solve": report
-        and {
-            "status": report.status,
-            "objective_hops": report.objective_hops,
-            "bound_hops": report.bound_hops,
-            "gap": report.gap,
-            "seconds": report.seconds,
-        },
+        "solve": report and _solve(report),
     }
     return json.dumps(content, separators=(",", ":")) + "\n"
+
+
+def _solve(report: SolveReport) -> dict[str, str | float | None]:
+    """Write a report: hops under the keys of their own, any other unit beside two nulls."""
+    hops = report.unit == "hops"
+    content = {
+        "status": report.status,
+        "objective_hops": report.objective if hops else None,
+        "bound_hops": report.bound if hops else None,
+        "gap": report.gap,
+        "seconds": report.seconds,
+    }
+    if hops:
+        return content
+    return content | {"unit": report.unit, "objective": report.objective, "bound": report.bound}
 
 
 def read_placement(path: str | PathLike[str]) -> Placement:
@@ -122,11 +133,21 @@ def _placement(file: _File) -> Placement:
 def _report(solve: _Solve | None) -> SolveReport | None:
     if solve is None:
         return None
+    hops = solve.objective_hops, solve.bound_hops
+    other = solve.objective, solve.bound
+    objective, bound = hops if solve.unit == "hops" else other
+    unused = other if solve.unit == "hops" else hops
+    if objective is None or unused != (None, None):
+        used = "objective_hops" if solve.unit == "hops" else "objective"
+        raise PlacementError(
+            f"solve: a report in {solve.unit} gives {used}, and no cost under another unit's keys"
+        )
     return SolveReport(
         status=solve.status,
-        objective_hops=solve.objective_hops,
-        bound_hops=solve.bound_hops,
+        objective=objective,
+        bound=bound,
         seconds=solve.seconds,
+        unit=solve.unit,
     )
 
 

@@ -61,8 +61,8 @@ class KeepGroups:
         objective = hops / problem.layers
         report = SolveReport(
             status=status_of(objective, bound),
-            objective_hops=objective,
-            bound_hops=bound,
+            objective=objective,
+            bound=bound,
             seconds=time.perf_counter() - begun,
             limit=optimum.limit,
         )

@@ -183,8 +183,8 @@ def _placed(
 ) -> Placement:
     report = SolveReport(
         status=status_of(optimum.objective_hops, optimum.bound_hops),
-        objective_hops=optimum.objective_hops,
-        bound_hops=optimum.bound_hops,
+        objective=optimum.objective_hops,
+        bound=optimum.bound_hops,
         seconds=time.perf_counter() - begun,
         limit=optimum.limit,
     )

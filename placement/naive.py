@@ -39,8 +39,8 @@ class NaiveIlpLoad:
         objective, bound = result.objective * scale, result.bound * scale
         report = SolveReport(
             status=status_of(objective, bound),
-            objective_hops=objective,
-            bound_hops=bound,
+            objective=objective,
+            bound=bound,
             seconds=time.perf_counter() - begun,
             limit=None if result.status == "optimal" else result.status,
         )

@@ -67,8 +67,8 @@ def measured(placement: Placement, problem: PlacementProblem, begun: float) -> P
     hops = evaluate(placement, problem).hops_per_token_layer
     report = SolveReport(
         status="heuristic",
-        objective_hops=hops,
-        bound_hops=None,
+        objective=hops,
+        bound=None,
         seconds=time.perf_counter() - begun,
     )
     return replace(placement, solve=report)

@@ -8,23 +8,31 @@ from math import isfinite
 from placement.errors import PlacementError
 
 OPTIMAL_GAP = 1e-9
-"""Gap below which a solve is called optimal, relative to the objective or to one hop, whichever
-is more: float64 rounding of 1e5 summed terms."""
+"""Gap below which a solve is called optimal, relative to the objective or to one hop (or copy),
+whichever is more: float64 rounding of 1e5 summed terms. Seconds of a layer are far below 1: there
+it is relative to the objective alone."""
 
 STATUSES = ("optimal", "feasible", "heuristic")
 
+UNITS = ("hops", "copies", "copy-hops", "seconds", "weighted sum")
+"""What objective and bound of a report count, per token and layer (seconds: per step and layer).
 
-def relative_gap(objective: float, bound: float) -> float:
+``copy-hops`` are the hops of de-duplicated copies; ``weighted sum`` adds terms of several units.
+"""
+
+
+def relative_gap(objective: float, bound: float, *, unit: str = "hops") -> float:
     """Distance of an objective from its lower bound, relative to the objective."""
     distance = objective - bound
-    if distance <= OPTIMAL_GAP * max(1.0, abs(objective)):
+    least = 0.0 if unit == "seconds" else 1.0
+    if distance <= OPTIMAL_GAP * max(least, abs(objective)):
         return 0.0
     return distance / max(abs(objective), 1e-12)
 
 
-def status_of(objective: float, bound: float) -> str:
+def status_of(objective: float, bound: float, *, unit: str = "hops") -> str:
     """Return ``optimal`` where the gap is zero to tolerance, else ``feasible``."""
-    return "optimal" if relative_gap(objective, bound) == 0 else "feasible"
+    return "optimal" if relative_gap(objective, bound, unit=unit) == 0 else "feasible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,41 +44,75 @@ class SolveReport:
     status
         ``optimal`` (gap zero to tolerance), ``feasible`` (best found, bound says how far) or
         ``heuristic`` (no bound).
-    objective_hops
-        Hops per token and layer of the placement, on the cost the policy minimised.
-    bound_hops
+    objective
+        Cost of the placement in `unit`, on what the policy minimised.
+    bound
         Proven lower bound on the same cost; None where there is none.
     seconds
         Wall time, model building included.
     limit
         What stopped the search early (``time``, ``nodes``), else None.
+    unit
+        Unit of objective and bound, one of `UNITS`.
     """
 
     status: str
-    objective_hops: float
-    bound_hops: float | None
+    objective: float
+    bound: float | None
     seconds: float
     limit: str | None = None
+    unit: str = "hops"
 
     def __post_init__(self) -> None:
         """Refuse a report that contradicts itself."""
-        if self.status not in STATUSES:
-            raise PlacementError(
-                f"solve status '{self.status}' is unknown; allowed: {', '.join(STATUSES)}"
-            )
-        for name in ("objective_hops", "bound_hops", "seconds"):
+        for what, value, allowed in (("status", self.status, STATUSES), ("unit", self.unit, UNITS)):
+            if value not in allowed:
+                raise PlacementError(
+                    f"solve {what} '{value}' is unknown; allowed: {', '.join(allowed)}"
+                )
+        for name in ("objective", "bound", "seconds"):
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise PlacementError(f"solve report: {name} is {value}; expected a finite number")
         if self.status == "optimal" and self.gap != 0:
             raise PlacementError(
-                f"solve report: 'optimal' with objective {self.objective_hops} and bound "
-                f"{self.bound_hops}; expected a gap of zero"
+                f"solve report: 'optimal' with objective {self.objective} and bound "
+                f"{self.bound}; expected a gap of zero"
             )
 
     @property
     def gap(self) -> float | None:
         """Relative distance from the bound; None without a bound."""
-        if self.bound_hops is None:
+        if self.bound is None:
             return None
-        return relative_gap(self.objective_hops, self.bound_hops)
+        return relative_gap(self.objective, self.bound, unit=self.unit)
+
+    @property
+    def objective_hops(self) -> float:
+        """The objective of a report in hops.
+
+        Raises
+        ------
+        PlacementError
+            If the report is in another unit.
+        """
+        self._check_hops()
+        return self.objective
+
+    @property
+    def bound_hops(self) -> float | None:
+        """The bound of a report in hops; None where there is none.
+
+        Raises
+        ------
+        PlacementError
+            If the report is in another unit.
+        """
+        self._check_hops()
+        return self.bound
+
+    def _check_hops(self) -> None:
+        if self.unit != "hops":
+            raise PlacementError(
+                f"the solve report is in {self.unit}, not in hops; read objective, bound and unit"
+            )

@@ -175,8 +175,8 @@ def _report(placement: Placement) -> dict[str, Any]:
     if report is None:
         return {}
     return {
-        "objective": report.objective_hops,
-        "bound": report.bound_hops,
+        "objective": report.objective,
+        "bound": report.bound,
         "seconds": report.seconds,
     }
 

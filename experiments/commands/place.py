@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from experiments.run import Placed
-    from placement import Placement
+    from placement import Placement, SolveReport
     from placement.moves import Moves
 
 
@@ -94,6 +94,7 @@ def _remarks(
         lines.append(
             f"solve: {report.status}, {report.seconds:.3f} s"
             + (f", stopped by the {report.limit} limit" if report.limit else "")
+            + _in_its_unit(report)
         )
     if symmetric(placed.setting.problem.cost):
         lines.append(
@@ -106,6 +107,14 @@ def _remarks(
     if against not in columns:
         lines.append(f"{against} does not fit the caps and is left out")
     return lines
+
+
+def _in_its_unit(report: SolveReport) -> str:
+    """Say what was minimised where it is not hops, which the table has."""
+    if report.unit == "hops":
+        return ""
+    bound = "none" if report.bound is None else f"{report.bound:.6g} (gap {report.gap:.2%})"
+    return f"; minimised {report.objective:.6g} in {report.unit}, proven lower bound {bound}"
 
 
 def _gains(figures: dict[str, Any], others: dict[str, Any], against: str) -> str:

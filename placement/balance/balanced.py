@@ -182,8 +182,8 @@ class Balanced:
         bound = self._bound(problem, relaxed)
         report = SolveReport(
             status=status_of(objective, bound),
-            objective_hops=objective,
-            bound_hops=bound,
+            objective=objective,
+            bound=bound,
             seconds=time.perf_counter() - begun,
             limit=relaxed.limit or found.limit,
         )

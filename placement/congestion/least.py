@@ -12,10 +12,9 @@ import numpy as np
 from placement.congestion.relaxation import CongestionProgram, LayerBound
 from placement.congestion.search import Caps, LayerSlots, Search
 from placement.errors import InfeasibleError, PlacementError
-from placement.objective import evaluate
 from placement.placement import Placement
 from placement.problem import PlacementProblem
-from placement.solve import SolveReport, relative_gap
+from placement.solve import SolveReport, relative_gap, status_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +85,7 @@ class LayerCongestion:
     @property
     def gap(self) -> float:
         """Distance from the bound, relative to the objective."""
-        return relative_gap(self.objective_s, self.bound_s)
+        return relative_gap(self.objective_s, self.bound_s, unit="seconds")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +122,7 @@ class CongestionResult:
     @property
     def gap(self) -> float:
         """Relative distance of the objective from the bound."""
-        return relative_gap(self.objective_s, self.bound_s)
+        return relative_gap(self.objective_s, self.bound_s, unit="seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ class LeastCongestion:
             raise PlacementError(f"beta is {self.beta}, expected 1 or more")
 
     def __call__(self, problem: PlacementProblem) -> Placement:
-        """Place every expert; the report's hops are the placement's, without a bound."""
+        """Place every expert; the report's seconds are those of a mean layer's busiest link."""
         return self.solve(problem).placement
 
     def solve(self, problem: PlacementProblem) -> CongestionResult:
@@ -284,10 +283,20 @@ class LeastCongestion:
             )
             for seconds, bound, (layer, row) in zip(per_link, bounds, pairs, strict=True)
         )
-        seconds = time.perf_counter() - begun
-        limit = "time" if search.hurried else None
-        placement = _placement(self.name, problem, slots, (seconds, limit))
-        return CongestionResult(placement, layers, seconds, limit)
+        objective, bound = (
+            float(np.mean([getattr(layer, what) for layer in layers]))
+            for what in ("objective_s", "bound_s")
+        )
+        report = SolveReport(
+            status=status_of(objective, bound, unit="seconds"),
+            objective=objective,
+            bound=min(bound, objective),
+            seconds=time.perf_counter() - begun,
+            limit="time" if search.hurried else None,
+            unit="seconds",
+        )
+        placement = replace(_placement(self.name, problem, slots), solve=report)
+        return CongestionResult(placement, layers, report.seconds, report.limit)
 
     def _check_loads(self, gpu_load: NDArray[np.float64], caps: Caps, gpus_per_server: int) -> None:
         excess = [caps.excess(row, gpus_per_server) for row in gpu_load]
@@ -339,17 +348,8 @@ def _pinned(bound: LayerBound, slots: LayerSlots, load: NDArray[np.float64]) -> 
     return int(np.argmax(load / slots.replicas))
 
 
-def _placement(
-    name: str,
-    problem: CongestionProblem,
-    slots: list[LayerSlots],
-    effort: tuple[float, str | None],
-) -> Placement:
-    """Return the placement with its expected hops, which nothing bounds here.
-
-    The proof is of seconds and stands in the `CongestionResult`, not in the report of hops.
-    """
-    placement = Placement(
+def _placement(name: str, problem: CongestionProblem, slots: list[LayerSlots]) -> Placement:
+    return Placement(
         model=problem.model,
         layers=problem.layers,
         experts=problem.experts,
@@ -360,11 +360,3 @@ def _placement(
         slot_expert=np.concatenate([row.expert for row in slots]),
         policy=name,
     )
-    report = SolveReport(
-        status="heuristic",
-        objective_hops=evaluate(placement, problem).hops_per_token_layer,
-        bound_hops=None,
-        seconds=effort[0],
-        limit=effort[1],
-    )
-    return replace(placement, solve=report)

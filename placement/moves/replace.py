@@ -127,8 +127,8 @@ class Replace:
         gpu = keep_gpus(problem, best.server, self.previous.gpu_of_expert.astype(np.int64))
         report = SolveReport(
             status=status_of(hops, bound),
-            objective_hops=hops,
-            bound_hops=bound,
+            objective=hops,
+            bound=bound,
             seconds=time.perf_counter() - begun,
         )
         return place_on_gpus(problem, gpu, policy=self.name, solve=report)

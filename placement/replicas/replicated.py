@@ -138,8 +138,8 @@ class Replicated:
     def _report(self, search: Search, hops: float, bound: float) -> SolveReport:
         return SolveReport(
             status=status_of(hops, bound),
-            objective_hops=hops,
-            bound_hops=min(bound, hops),
+            objective=hops,
+            bound=min(bound, hops),
             seconds=time.perf_counter() - search.begun,
             limit="time" if search.out_of_time() else None,
         )

@@ -45,8 +45,8 @@ class LocalSearch:
     layer on every place, with what the caps leave free. They are swapped, never added or
     removed; a replica's load is its expert's, shared equally. The objective is, per token and
     layer, ``hops x expected hops + copies x expected copies + move_price x moves``; the report
-    gives it in that unit, bound included. The bound is the sum of bounds on both terms, for
-    arrangements of the same slots.
+    gives it and its bound in hops, copies, copy-hops or, where units mix, as a weighted sum. The
+    bound is the sum of bounds on both terms, for arrangements of the same slots.
 
     Attributes
     ----------
@@ -163,11 +163,20 @@ class LocalSearch:
         bound = float(np.mean(bounds))
         report = SolveReport(
             status=status_of(objective, bound),
-            objective_hops=objective,
-            bound_hops=bound,
+            objective=objective,
+            bound=bound,
             seconds=time.perf_counter() - begun,
+            unit=self._unit(),
         )
         return replace(placement, solve=report)
+
+    def _unit(self) -> str:
+        """Unit of the objective; moves are priced in that of the other term."""
+        if not self.copies and self.hops == 1:
+            return "hops"
+        if not self.hops and self.copies == 1:
+            return "copy-hops" if self.hop_weighted else "copies"
+        return "weighted sum"
 
     def _arranged(
         self,

@@ -187,6 +187,11 @@ def test_bound_below_the_optimum(load: np.ndarray, ratio: float, fabric: bool) -
     best = brute_force(cluster, load, gpu_slots=3, redundant=0, fabric=fabric)
     policy = LeastCongestion("fabric" if fabric else "all")
     result = policy.solve(make_problem(cluster, load, layer_slots=6))
+    report = result.placement.solve
+    assert report is not None
+    assert (report.unit, report.bound is None) == ("seconds", False)
+    assert report.objective * len(result.layers) == pytest.approx(result.objective_s, rel=1e-12)
+    assert report.gap == pytest.approx(result.gap)
     assert result.bound_s <= best * (1 + 1e-9)
     assert result.objective_s >= best * (1 - 1e-9)
 

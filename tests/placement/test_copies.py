@@ -172,10 +172,10 @@ def test_report_is_what_the_evaluator_says(scope: str) -> None:
     choices = problem.profile.choices
     assert choices is not None
     placement = LeastCopies(scope=scope, beta=1.4, relax=True, proposals=200)(problem)  # type: ignore[arg-type]
-    assert placement.solve is not None and placement.solve.bound_hops is not None  # noqa: PT018
+    assert placement.solve is not None and placement.solve.bound is not None  # noqa: PT018
     copies = copies_per_token(placement, choices, scope=scope)  # type: ignore[arg-type]
-    assert placement.solve.objective_hops == pytest.approx(copies, rel=1e-12)
-    assert placement.solve.bound_hops <= copies
+    assert placement.solve.objective == pytest.approx(copies, rel=1e-12)
+    assert placement.solve.bound <= copies
     assert copies < copies_per_token(Contiguous()(problem), choices, scope=scope)  # type: ignore[arg-type]
     counts = np.bincount(placement.slot_layer * 6 + placement.slot_gpu, minlength=18)
     assert counts.tolist() == [2] * 18
@@ -188,9 +188,9 @@ def test_hop_weighted_copies() -> None:
     assert choices is not None
     placement = LeastCopies(scope="server", hop_weighted=True, proposals=200)(problem)
     hops = copies_per_token(placement, choices, scope="server", cost=problem.cost)
-    assert placement.solve is not None and placement.solve.bound_hops is not None  # noqa: PT018
-    assert placement.solve.objective_hops == pytest.approx(hops, rel=1e-12)
-    assert placement.solve.bound_hops <= hops
+    assert placement.solve is not None and placement.solve.bound is not None  # noqa: PT018
+    assert placement.solve.objective == pytest.approx(hops, rel=1e-12)
+    assert placement.solve.bound <= hops
     from placement import IlpLoad  # noqa: PLC0415  only here
 
     linear = IlpLoad()(problem)
@@ -242,7 +242,7 @@ def test_replicas_are_used() -> None:
     # The search deals tokens to replicas by a hash; the expectation is near what it reports.
     assert placement.solve is not None
     near = copies_per_token(placement, choices)
-    assert placement.solve.objective_hops == pytest.approx(near, rel=0.05)
+    assert placement.solve.objective == pytest.approx(near, rel=0.05)
 
 
 def test_domains() -> None:
@@ -276,10 +276,10 @@ def test_domains() -> None:
         )
         placement = policy(problem)
         found[robust] = means(placement)
-        assert placement.solve is not None and placement.solve.bound_hops is not None  # noqa: PT018
+        assert placement.solve is not None and placement.solve.bound is not None  # noqa: PT018
         objective = objective_of(found[robust])
-        assert placement.solve.objective_hops == pytest.approx(objective)
-        assert placement.solve.bound_hops <= objective
+        assert placement.solve.objective == pytest.approx(objective)
+        assert placement.solve.bound <= objective
     for robust, objective_of in objectives.items():
         own = objective_of(found[robust])
         others = [objective_of(copies) for form, copies in found.items() if form != robust]
@@ -300,7 +300,7 @@ def test_flattened_tokens() -> None:
     assert copies_per_token(plain, choices) <= copies_per_token(flat, choices) + 1e-12
     assert plain.solve is not None and flat.solve is not None  # noqa: PT018
     # The report speaks of the sample.
-    assert flat.solve.objective_hops != pytest.approx(copies_per_token(flat, choices), rel=1e-9)
+    assert flat.solve.objective != pytest.approx(copies_per_token(flat, choices), rel=1e-9)
 
 
 def test_needs_choices_of_the_same_model() -> None:

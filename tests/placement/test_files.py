@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from placement import (
     Placement,
     PlacementError,
     PlacementProblem,
+    SolveReport,
     placement_json,
     read_placement,
 )
@@ -45,6 +47,36 @@ def test_round_trip(tmp_path: Path) -> None:
     path.write_text(placement_json(placement))
     assert read_placement(path) == placement
     assert read_placement(path).solve == placement.solve
+
+
+@pytest.mark.parametrize("bound", [None, 0.25])
+def test_a_report_in_another_unit_is_not_written_as_hops(
+    tmp_path: Path, bound: float | None
+) -> None:
+    """Seconds stand under keys of their own, the keys of hops are null, and all is read back."""
+    report = SolveReport("feasible" if bound else "heuristic", 0.5, bound, 1.0, unit="seconds")
+    placement, path = replace(make_placement(), solve=report), tmp_path / "p.json"
+    path.write_text(placement_json(placement))
+    solve = json.loads(path.read_text())["solve"]
+    assert (solve["objective_hops"], solve["bound_hops"]) == (None, None)
+    assert (solve["objective"], solve["bound"], solve["unit"]) == (0.5, bound, "seconds")
+    assert read_placement(path).solve == report
+
+
+def test_a_report_in_hops_has_the_keys_it_always_had(tmp_path: Path) -> None:
+    """Files of before, without a unit, read as hops; seconds under hops' keys are refused."""
+    content = json.loads(placement_json(make_placement()))
+    assert list(content["solve"]) == ["status", "objective_hops", "bound_hops", "gap", "seconds"]
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(content))
+    report = read_placement(path).solve
+    assert report is not None
+    assert report.unit == "hops"
+    assert report.objective_hops == content["solve"]["objective_hops"]
+    for change in ({"unit": "seconds"}, {"objective": 1.0}, {"objective_hops": None}):
+        path.write_text(json.dumps(content | {"solve": content["solve"] | change}))
+        with pytest.raises(PlacementError, match=r"p\.json: solve: a report in"):
+            read_placement(path)
 
 
 def test_replicas_round_trip(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_swaps_cool_the_hottest_server() -> None:
         (("best", 1.0, 1.0), "status 'best' is unknown; allowed: optimal"),
         (("optimal", 2.0, 1.0), "'optimal' with objective 2.0 and bound 1.0"),
         (("optimal", 2.0, None), "expected a gap of zero"),
-        (("heuristic", float("nan"), None), "objective_hops is nan"),
+        (("heuristic", float("nan"), None), "objective is nan"),
     ],
 )
 def test_a_report_that_contradicts_itself_is_refused(
@@ -106,6 +106,17 @@ def test_a_report_that_contradicts_itself_is_refused(
     """Nothing calls itself optimal without a proof."""
     with pytest.raises(PlacementError, match=message):
         SolveReport(*report, seconds=0.0)
+
+
+def test_a_report_in_another_unit_gives_no_hops() -> None:
+    """Seconds are not to be had as hops, and their gap is relative: 1 us is far above 0.9 us."""
+    report = SolveReport("feasible", 1e-6, 0.9e-6, 0.0, unit="seconds")
+    assert report.gap == pytest.approx(0.1)
+    for name in ("objective_hops", "bound_hops"):
+        with pytest.raises(PlacementError, match="in seconds, not in hops"):
+            getattr(report, name)
+    with pytest.raises(PlacementError, match="solve unit 'miles' is unknown; allowed: hops"):
+        SolveReport("heuristic", 1.0, None, 0.0, unit="miles")
 
 
 class Own:
