@@ -45,14 +45,23 @@ def _fill(problem: PlacementProblem, order: NDArray[np.int64]) -> NDArray[np.int
 
     All experts of a layer rank the servers alike, so each server is filled in one go.
     """
-    budget = ServerBudget.of(problem)
     server = np.empty((problem.layers, problem.experts), dtype=np.int64)
+    for layer, (cost, count) in enumerate(zip(problem.cost, greedy_counts(problem), strict=True)):
+        cheapest = np.argsort(cost, kind="stable")
+        server[layer, order[layer]] = np.repeat(cheapest, count[cheapest])
+    return server
+
+
+def greedy_counts(problem: PlacementProblem) -> NDArray[np.int64]:
+    """int64 [layers, servers]: experts that servers take when the cheapest are filled first."""
+    budget = ServerBudget.of(problem)
+    counts = np.zeros((problem.layers, problem.servers), dtype=np.int64)
     for layer, cost in enumerate(problem.cost):
         budget.next_layer()
-        placed = 0
+        to_come = problem.experts
         for at in np.argsort(cost, kind="stable"):
-            take = min(budget.most(int(at)), problem.experts - placed)
+            take = min(budget.most(int(at)), to_come)
             budget.take(int(at), take)
-            server[layer, order[layer, placed : placed + take]] = at
-            placed += take
-    return server
+            counts[layer, at] = take
+            to_come -= take
+    return counts

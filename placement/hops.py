@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.errors import PlacementError
+from placement.greedy import greedy_counts
 from placement.highs import solve
 from placement.prefix import Tiers, prefix_flow
 from placement.solve import SolveReport, relative_gap, status_of
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from placement.placement import Placement
     from placement.problem import PlacementProblem
+
+WHOLE = 1e-6
+"""Distance from a whole number that is the solver's tolerance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,12 +62,8 @@ def hop_optimum(
     weights
         float64 [layers, experts]: what a hop of each expert counts, whatever the profile says.
     time_limit_s
-        Wall seconds for the solver.
-
-    Raises
-    ------
-    PlacementError
-        If the limit is hit before the solver holds a feasible solution.
+        Wall seconds for the solver. Where they are not enough, the best of its solution and the
+        greedy one is returned, bounded by its multipliers and by `separate_bound`.
     """
     tiers = Tiers.of(problem.cost)
     heaviest_first = -np.sort(-weights, axis=1)
@@ -76,17 +75,40 @@ def hop_optimum(
         server_slots=problem.server_slots,
     )
     result = solve(flow.program, time_limit_s=time_limit_s)
-    if result.x is None or result.objective is None:
-        raise PlacementError(f"no placement found before the {result.status} limit; allow more")
     scale = problem.top_k / problem.layers / problem.experts
+    if result.status != "optimal" or result.x is None or result.objective is None:
+        found = [] if result.x is None or fractional(result.x) else [flow.counts(result.x)]
+        known = [greedy_counts(problem), *(deal_to_servers(counts, tiers) for counts in found)]
+        counts = min(known, key=lambda counts: _hops_of(problem, heaviest_first, counts))
+        objective = _hops_of(problem, heaviest_first, counts)
+        dual = (result.bound + flow.constant) * scale
+        bound = min(objective, max(dual, separate_bound(problem, weights)))
+        return HopOptimum(counts, tiers, objective, bound, limit=result.status)
     return HopOptimum(
         counts=deal_to_servers(flow.counts(result.x), tiers),
         tiers=tiers,
         objective_hops=(result.objective + flow.constant) * scale,
         # The multipliers' rounding may lift a tight bound above the objective it bounds.
         bound_hops=(min(result.bound, result.objective) + flow.constant) * scale,
-        limit=None if result.status == "optimal" else result.status,
+        limit=None,
     )
+
+
+def separate_bound(problem: PlacementProblem, weights: NDArray[np.float64]) -> float:
+    """Weighted hops per token and layer if every layer had the cluster to itself.
+
+    Without C_exp each layer's heaviest experts take the cheapest of its C_layer slots a server:
+    no placement costs less. `weights` is float64 [layers, experts].
+    """
+    slots = np.repeat(np.sort(problem.cost, axis=1), problem.layer_slots, axis=1)
+    heaviest_first = -np.sort(-weights, axis=1)
+    cost = float(np.sum(heaviest_first * slots[:, : problem.experts]))
+    return problem.top_k * cost / problem.layers
+
+
+def fractional(x: NDArray[np.float64]) -> bool:
+    """Whether a solution is not whole, as a solver stopped between two vertices may leave it."""
+    return bool(np.abs(x - np.rint(x)).max(initial=0.0) > WHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +124,7 @@ class IlpLoad:
     name: str = "ilp-load"
 
     def __call__(self, problem: PlacementProblem) -> Placement:
-        """Place every expert at least expected hops."""
+        """Place every expert at least expected hops, or few where the time limit is hit."""
         begun = time.perf_counter()
         load = problem.profile.load
         optimum = hop_optimum(problem, load, time_limit_s=self.time_limit_s)

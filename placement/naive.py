@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.errors import PlacementError
+from placement.greedy import GreedyLoad
 from placement.highs import Program, solve
+from placement.hops import fractional, separate_bound
 from placement.solve import SolveReport, status_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from placement.highs import SolveResult
     from placement.placement import Placement
     from placement.problem import PlacementProblem
 
@@ -21,30 +25,60 @@ if TYPE_CHECKING:
 class NaiveIlpLoad:
     """ILPLoad with one variable per layer, expert and server.
 
-    `integer` False solves its linear relaxation, whose vertices are integral all the same.
+    Where a limit stops the solver, the best of its solution and the greedy one is returned,
+    bounded by the solver and by `separate_bound`.
+
+    Attributes
+    ----------
+    integer
+        False solves the linear relaxation, whose vertices are integral all the same.
+    time_limit_s, node_limit
+        Wall seconds and nodes of the tree that the solver may use.
     """
 
     integer: bool = True
     time_limit_s: float | None = None
+    node_limit: int | None = None
     name: str = "naive-ilp-load"
 
     def __call__(self, problem: PlacementProblem) -> Placement:
         """Solve the program as the paper writes it."""
         begun = time.perf_counter()
-        result = solve(naive_program(problem, integer=self.integer), time_limit_s=self.time_limit_s)
-        if result.x is None or result.objective is None:
-            raise PlacementError(f"no placement found before the {result.status} limit; allow more")
-        x = result.x.reshape(problem.layers, problem.experts, problem.servers)
-        scale = problem.top_k / problem.layers / problem.experts
-        objective, bound = result.objective * scale, result.bound * scale
+        result = solve(
+            naive_program(problem, integer=self.integer),
+            time_limit_s=self.time_limit_s,
+            node_limit=self.node_limit,
+        )
+        server, limit = self._server(problem, result), None
+        objective = _hops(problem, server)
+        bound = result.bound * problem.top_k / problem.layers / problem.experts
+        if result.status != "optimal":
+            bound = max(bound, separate_bound(problem, problem.profile.load))
+            limit = result.status
         report = SolveReport(
             status=status_of(objective, bound),
             objective=objective,
-            bound=bound,
+            bound=min(bound, objective),
             seconds=time.perf_counter() - begun,
-            limit=None if result.status == "optimal" else result.status,
+            limit=limit,
         )
-        return problem.place(np.argmax(x, axis=2), policy=self.name, solve=report)
+        return problem.place(server, policy=self.name, solve=report)
+
+    @staticmethod
+    def _server(problem: PlacementProblem, result: SolveResult) -> NDArray[np.int64]:
+        """int64 [layers, experts]: the solver's choice, or the greedy one where that is better."""
+        shape = problem.layers, problem.experts, problem.servers
+        known = []
+        if result.x is not None and not fractional(result.x):
+            known.append(np.argmax(result.x.reshape(shape), axis=2))
+        if result.status != "optimal" or not known:
+            known.append(GreedyLoad()(problem).server_of_expert.astype(np.int64))
+        return min(known, key=lambda server: _hops(problem, server))
+
+
+def _hops(problem: PlacementProblem, server: NDArray[np.int64]) -> float:
+    cost = np.take_along_axis(problem.cost, server, axis=1)
+    return problem.top_k * float(np.sum(problem.profile.load * cost)) / problem.layers
 
 
 def naive_program(problem: PlacementProblem, *, integer: bool) -> Program:

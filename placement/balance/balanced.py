@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +53,8 @@ class Balanced:
     seed
         Of all searches.
     time_limit_s
-        Wall seconds; annealing is cut short to keep them.
+        Wall seconds; annealing is cut short to keep them. Only where they end without any
+        placement within hard caps is the search made again without them, until it finds one.
     proposals
         Annealing steps proposed per expert of every layer.
     """
@@ -84,12 +85,17 @@ class Balanced:
         """
         begun = time.perf_counter()
         places = Places.of(problem, self.scope)
-        for even in (False, True):
-            caps = self._caps(problem, even=even)
-            relaxed, terms = self._relaxed(problem, places, caps)
-            found = self._search(problem, places, caps, (relaxed, terms), begun)
-            if found is not None:
-                return self._placed(problem, places, found, (relaxed, terms), begun)
+        for seconds in (self.time_limit_s, np.inf):
+            for even in (False, True):
+                caps = self._caps(problem, even=even)
+                model = self._relaxed(problem, places, caps, seconds)
+                found = self._search(problem, places, caps, model, begun + 0.9 * seconds)
+                if found is not None:
+                    limit = "time" if seconds > self.time_limit_s else found.limit
+                    found = replace(found, limit=limit)
+                    return self._placed(problem, places, found, model, begun)
+            if time.perf_counter() < begun + 0.9 * seconds and model[0].limit is None:
+                break
         raise InfeasibleError(
             f"no placement found with beta {self.beta:g} in every layer and at most "
             f"{problem.server_slots} experts on a server (server_slots); raise either"
@@ -103,7 +109,7 @@ class Balanced:
         )
 
     def _relaxed(
-        self, problem: PlacementProblem, places: Places, caps: LayerCaps
+        self, problem: PlacementProblem, places: Places, caps: LayerCaps, seconds: float
     ) -> tuple[BalanceRelaxation, BalanceTerms]:
         # Price per mean load of a place, to price per mean load of an expert and k choices.
         price = None if self.price is None else self.price * places.server.size / problem.top_k
@@ -111,7 +117,7 @@ class Balanced:
             problem,
             caps.cap * places.per_server,
             price=price,
-            time_limit_s=self.time_limit_s * _RELAXATION_SHARE,
+            time_limit_s=seconds * _RELAXATION_SHARE,
         )
         return relaxed, BalanceTerms(cap=caps.cap, price=price, bound=relaxed.bound)
 
@@ -121,7 +127,7 @@ class Balanced:
         places: Places,
         caps: LayerCaps,
         model: tuple[BalanceRelaxation, BalanceTerms],
-        begun: float,
+        deadline: float,
     ) -> Found | None:
         """Anneal; layers that end above their cap start again, locked, from a packing that fits.
 
@@ -139,7 +145,7 @@ class Balanced:
                 continue
             effort = Effort(
                 proposals=self.proposals,
-                deadline=begun + 0.9 * self.time_limit_s,
+                deadline=deadline,
                 seed=self.seed + turn,
                 hot=_HOT[turn % len(_HOT) if small else 0],
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placement.highs import Program, solve
+from placement.hops import separate_bound
 from placement.prefix import Tiers
 
 if TYPE_CHECKING:
@@ -74,8 +75,11 @@ def solve_relaxation(
     share = None
     if result.x is not None:
         share = result.x[: tiers_in_all * problem.experts].reshape(tiers_in_all, problem.experts)
-    limit = None if result.status == "optimal" else result.status
-    return BalanceRelaxation(tiers=tiers, share=share, bound=result.bound, limit=limit)
+    if result.status == "optimal":
+        return BalanceRelaxation(tiers=tiers, share=share, bound=result.bound, limit=None)
+    scale = problem.layers * problem.experts / problem.top_k
+    bound = max(result.bound, separate_bound(problem, problem.profile.load) * scale)
+    return BalanceRelaxation(tiers=tiers, share=share, bound=bound, limit=result.status)
 
 
 def relaxation(
