@@ -1,8 +1,10 @@
 """Workloads: what the cluster is asked to carry."""
 
+from workloads.architecture import Architecture, GroupedAttention, LatentAttention, Storage
 from workloads.choices import affinity, coactivation
 from workloads.errors import WorkloadError
-from workloads.model import PRESETS, MoEModel, model
+from workloads.model import MoEModel
+from workloads.presets import PRESETS, model
 from workloads.profile import ExpertProfile
 from workloads.readers import read_logical_count, read_trace
 from workloads.sampling import draw_trace, inclusion_probabilities
@@ -14,11 +16,15 @@ from workloads.trace import RoutingTrace
 __all__ = [
     "PRESETS",
     "R1_LIKE",
+    "Architecture",
     "ExpertProfile",
+    "GroupedAttention",
+    "LatentAttention",
     "LoadStatistics",
     "MoEModel",
     "RoutingTrace",
     "Skew",
+    "Storage",
     "SyntheticWorkload",
     "WorkloadError",
     "affinity",

@@ -1,15 +1,11 @@
-"""The shape of a Mixture-of-Experts model, and presets of published ones."""
+"""The shape of a Mixture-of-Experts model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from workloads.architecture import BF16, Architecture, ResidentParameters, Storage
 from workloads.errors import WorkloadError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_EXPERTS = 1 << 16
 """Most experts of a layer: what the widest element type of a trace, uint16, can name."""
@@ -35,6 +31,14 @@ class MoEModel:
     n_group, topk_group
         Group-limited routing: experts fall into `n_group` equal runs of consecutive ids, a
         token draws from at most `topk_group` of them. Both None without groups.
+    mtp_layers
+        Layers for multi-token prediction, each a MoE layer like the others, loaded beside the
+        model and placed like one more layer.
+    storage
+        Bytes of a weight.
+    architecture
+        What surrounds the experts; None where only routing is known, and then the model says
+        nothing of memory.
     """
 
     name: str
@@ -47,6 +51,9 @@ class MoEModel:
     moe_intermediate: int
     n_group: int | None = None
     topk_group: int | None = None
+    mtp_layers: int = 0
+    storage: Storage = BF16
+    architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
         """Refuse a shape that no model can have."""
@@ -55,10 +62,11 @@ class MoEModel:
                 raise WorkloadError(
                     f"model {self.name!r}: {field} is {getattr(self, field)}, expected at least 1"
                 )
-        if self.shared_experts < 0:
-            raise WorkloadError(
-                f"model {self.name!r}: shared_experts is {self.shared_experts}, expected at least 0"
-            )
+        for field in ("shared_experts", "mtp_layers"):
+            if getattr(self, field) < 0:
+                raise WorkloadError(
+                    f"model {self.name!r}: {field} is {getattr(self, field)}, expected at least 0"
+                )
         if self.experts > MAX_EXPERTS:
             raise WorkloadError(
                 f"model {self.name!r}: {self.experts} experts, expected at most {MAX_EXPERTS}"
@@ -70,6 +78,15 @@ class MoEModel:
             )
         self._check_layers()
         self._check_groups()
+        self._check_dense()
+
+    def _check_dense(self) -> None:
+        shape, dense = self.architecture, self.hidden_layers - self.layers
+        if shape is not None and dense and shape.dense_intermediate is None:
+            raise WorkloadError(
+                f"model {self.name!r}: {dense} of {self.hidden_layers} layers are dense; expected "
+                "dense_intermediate, their width"
+            )
 
     def _check_layers(self) -> None:
         object.__setattr__(self, "moe_layers", tuple(self.moe_layers))
@@ -116,58 +133,71 @@ class MoEModel:
         """Gate, up and down projection: 3 * hidden * moe_intermediate."""
         return 3 * self.hidden * self.moe_intermediate
 
+    @property
+    def bytes_per_parameter(self) -> float:
+        """Bytes of a routed expert's weight, scales included."""
+        return self.storage.experts
 
-_DEEPSEEK_MOE_16B = MoEModel(
-    name="DeepSeekMoE-16B",
-    hidden_layers=28,
-    moe_layers=tuple(range(1, 28)),
-    experts=64,
-    top_k=6,
-    shared_experts=2,
-    hidden=2048,
-    moe_intermediate=1408,
-)
-_DEEPSEEK_R1 = MoEModel(
-    name="DeepSeek-R1",
-    hidden_layers=61,
-    moe_layers=tuple(range(3, 61)),
-    experts=256,
-    top_k=8,
-    shared_experts=1,
-    hidden=7168,
-    moe_intermediate=2048,
-    n_group=8,
-    topk_group=4,
-)
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes a token takes in the BF16 cache of all layers, MTP layers aside."""
+        return 2 * self.cached_numbers()
 
-PRESETS: Mapping[str, MoEModel] = MappingProxyType(
-    {
-        preset.name: preset
-        for preset in (
-            _DEEPSEEK_R1,
-            replace(
-                _DEEPSEEK_MOE_16B,
-                name="DeepSeek-V2-Lite",
-                hidden_layers=27,
-                moe_layers=tuple(range(1, 27)),
-            ),
-            replace(_DEEPSEEK_R1, name="DeepSeek-V3"),
-            _DEEPSEEK_MOE_16B,
+    @property
+    def parameters(self) -> int:
+        """Weights of the model in all, MTP layers aside."""
+        experts = self.layers * self.experts * self.parameters_per_expert
+        return experts + self.resident_parameters().total
+
+    @property
+    def mtp_parameters(self) -> int:
+        """Weights that come with the MTP layers; embedding and head are the model's own."""
+        experts = self.mtp_layers * self.experts * self.parameters_per_expert
+        resident = self.resident_parameters(mtp=True).total - self.resident_parameters().total
+        return experts + resident
+
+    def cached_numbers(self, *, tp: int = 1, mtp: bool = False) -> int:
+        """Numbers a token leaves in a rank's KV cache: of all layers, with `mtp` of MTP layers too.
+
+        Raises
+        ------
+        WorkloadError
+            If the architecture is not known, or `tp` does not divide the heads.
+        """
+        layers = self.hidden_layers + (self.mtp_layers if mtp else 0)
+        return layers * self._known().attention.cached_numbers(tp)
+
+    def resident_parameters(self, *, tp: int = 1, mtp: bool = False) -> ResidentParameters:
+        """Weights that every rank holds besides routed experts, under data-parallel attention.
+
+        Parameters
+        ----------
+        tp
+            Ranks that share the attention weights of a layer.
+        mtp
+            Whether the MTP layers are loaded too: attention, shared experts and router of each,
+            and a ``2 * hidden x hidden`` matrix in front (DeepSeek-V3, arXiv 2412.19437, 2.2).
+
+        Raises
+        ------
+        WorkloadError
+            If the architecture is not known, or `tp` does not divide the heads.
+        """
+        shape, extra = self._known(), self.mtp_layers if mtp else 0
+        dense_layers, moe_layers = self.hidden_layers - self.layers, self.layers + extra
+        return ResidentParameters(
+            attention=(self.hidden_layers + extra) * shape.attention.parameters(self.hidden, tp),
+            dense=dense_layers * 3 * self.hidden * (shape.dense_intermediate or 0)
+            + extra * 2 * self.hidden**2,
+            shared_experts=moe_layers * self.shared_experts * self.parameters_per_expert,
+            routers=moe_layers * self.hidden * self.experts,
+            embeddings=(1 if shape.tied else 2) * shape.vocabulary * self.hidden,
         )
-    }
-)
-"""Published models by name; shapes from their Hugging Face ``config.json``. Dense layers come
-first in all of them."""
 
-
-def model(name: str) -> MoEModel:
-    """Return the preset called `name`.
-
-    Raises
-    ------
-    WorkloadError
-        No such preset; the message lists those there are.
-    """
-    if name not in PRESETS:
-        raise WorkloadError(f"unknown model {name!r}: expected one of {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
+    def _known(self) -> Architecture:
+        if self.architecture is None:
+            raise WorkloadError(
+                f"model {self.name!r} does not say what surrounds its experts; expected an "
+                "architecture (attention, vocabulary, dense width) to count memory from"
+            )
+        return self.architecture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workloads import PRESETS, MoEModel, WorkloadError, model
+from workloads import PRESETS, Architecture, GroupedAttention, MoEModel, WorkloadError, model
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,16 @@ from workloads import PRESETS, MoEModel, WorkloadError, model
         ("DeepSeek-V2-Lite", 1, (27, 64, 6, 2, 2048, 1408)),
         ("DeepSeek-V3", 3, (61, 256, 8, 1, 7168, 2048)),
         ("DeepSeek-R1", 3, (61, 256, 8, 1, 7168, 2048)),
+        ("DeepSeek-V2", 1, (60, 160, 6, 2, 5120, 1536)),
+        ("Kimi-K2", 1, (61, 384, 8, 1, 7168, 2048)),
+        ("Mixtral-8x7B", 0, (32, 8, 2, 0, 4096, 14336)),
+        ("Mixtral-8x22B", 0, (56, 8, 2, 0, 6144, 16384)),
+        ("Qwen3-30B-A3B", 0, (48, 128, 8, 0, 2048, 768)),
+        ("Qwen3-235B-A22B", 0, (94, 128, 8, 0, 4096, 1536)),
+        ("gpt-oss-20b", 0, (24, 32, 4, 0, 2880, 2880)),
+        ("gpt-oss-120b", 0, (36, 128, 4, 0, 2880, 2880)),
+        ("OLMoE-1B-7B", 0, (16, 64, 8, 0, 2048, 1024)),
+        ("GLM-4.5", 3, (92, 160, 8, 1, 5120, 1536)),
     ],
 )
 def test_presets_have_the_published_shape(name: str, first: int, shape: tuple[int, ...]) -> None:
@@ -67,6 +77,11 @@ def test_unknown_name_lists_the_presets() -> None:
         ({"n_group": 3, "topk_group": 1}, "does not divide"),
         ({"n_group": 2, "topk_group": 3}, r"expected 1\.\.2"),
         ({"n_group": 4, "topk_group": 1}, "too few for top_k 2"),
+        ({"mtp_layers": -1}, "mtp_layers is -1"),
+        (
+            {"architecture": Architecture(GroupedAttention(1, 1, 8), 10)},
+            "1 of 3 layers are dense; expected dense_intermediate",
+        ),
     ],
 )
 def test_impossible_shapes_are_refused(
