@@ -9,7 +9,8 @@ import numpy as np
 from experiments.errors import ExperimentError
 from experiments.run import prepare, replay
 from placement import evaluate
-from placement.moves.worth import StepFigures, Worth, slot_bytes, transfers, worth
+from placement.memory import slot_bytes
+from placement.moves.worth import StepFigures, Worth, transfers, worth
 
 if TYPE_CHECKING:
     from experiments.run import Setting

@@ -9,10 +9,11 @@ import numpy as np
 
 from placement import DataParallel, Pipelined, PlacementProblem
 from placement.field.eplb import Eplb, doubled_cells
+from placement.memory import slot_bytes
 from placement.replicas.problem import ReplicaProblem
 from placement.replicas.replicated import Replicated
 from placement.replicas.rules import evaluate_replicas, gpu_load, make_rule, replica_flows
-from placement.replicas.slot_price import kv_tokens, slot_bytes
+from placement.replicas.slot_price import kv_tokens
 from topologies import Router, preset
 from workloads import model, read_logical_count
 

@@ -1,7 +1,8 @@
 """Re-placement: few moves from a placement that runs, and what a move is worth."""
 
+from placement.memory import slot_bytes
 from placement.moves.replace import CurvePoint, Moves, Replace, count_moves, curve
-from placement.moves.worth import StepFigures, Transfers, Worth, slot_bytes, transfers
+from placement.moves.worth import StepFigures, Transfers, Worth, transfers
 
 __all__ = [
     "CurvePoint",

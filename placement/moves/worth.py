@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from placement.placement import Placement
-    from workloads import MoEModel
 
 NOTHING = 1e-9
 """Relative gains below this are rounding."""
@@ -97,22 +95,6 @@ def transfers(old: Placement, new: Placement, *, server_distance: NDArray[np.int
         dst=dst,
         slots=len(new.slot_layer),
     )
-
-
-def slot_bytes(model: MoEModel, *, bytes_per_parameter: float = 1.0) -> int:
-    """Bytes of one expert's weights in one layer: 44.04 MB for DeepSeek-R1 in FP8.
-
-    Parameters
-    ----------
-    bytes_per_parameter
-        1 for FP8, 2 for BF16; scales, where they are to count, on top (FP8 with a 4-byte scale
-        per 128 x 128 block: 1 + 4 / 128**2).
-    """
-    if not (np.isfinite(bytes_per_parameter) and bytes_per_parameter > 0):
-        raise PlacementError(
-            f"bytes_per_parameter is {bytes_per_parameter}; expected a finite number above 0"
-        )
-    return ceil(model.parameters_per_expert * bytes_per_parameter)
 
 
 @dataclass(frozen=True, slots=True)

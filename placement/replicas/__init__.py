@@ -3,7 +3,7 @@
 from placement.replicas.problem import ReplicaProblem
 from placement.replicas.replicated import Replicated, Replication
 from placement.replicas.rules import RULES, ReplicaRule, evaluate_replicas, make_rule
-from placement.replicas.slot_price import kv_tokens, slot_bytes
+from placement.replicas.slot_price import kv_tokens
 
 __all__ = [
     "RULES",
@@ -14,5 +14,4 @@ __all__ = [
     "evaluate_replicas",
     "kv_tokens",
     "make_rule",
-    "slot_bytes",
 ]

@@ -35,7 +35,7 @@ from placement.replicas.rules import (
     make_rule,
     replica_flows,
 )
-from placement.replicas.slot_price import kv_tokens, mla_kv_bytes, slot_bytes
+from placement.replicas.slot_price import kv_tokens
 from topologies import Router, preset
 from workloads import ExpertProfile, MoEModel, model, read_logical_count
 
@@ -332,16 +332,13 @@ def test_out_of_time_says_so_and_is_still_valid() -> None:
 
 
 def test_price_of_a_slot() -> None:
-    """R1: 44.04 MB a layer in FP8; 2.55 GB over 58 layers = 36,349 tokens of MLA cache.
-
-    Source: FACTS section 3.
-    """
+    """R1 in FP8: 2.55 GB over 58 layers displace 36,349 tokens of cache (FACTS section 3)."""
     r1 = model("DeepSeek-R1")
-    assert slot_bytes(r1) == 44_040_192
-    assert slot_bytes(r1, bytes_per_parameter=2) == 88_080_384
-    assert mla_kv_bytes(61) == 70_272
-    assert kv_tokens(r1) == 36_349
-    assert kv_tokens(r1, slots_per_gpu=0.5, kv_bytes=70_272 * 2) == 36_349 // 4
+    assert kv_tokens(r1, bytes_per_parameter=1) == 36_349
+    # The scales of 128 x 128 blocks: 58 x 44,050,944 / 70,272.
+    assert kv_tokens(r1) == 36_358
+    halved = kv_tokens(r1, slots_per_gpu=0.5, bytes_per_parameter=1, kv_bytes=70_272 * 2)
+    assert halved == 36_349 // 4
 
 
 @pytest.mark.real_data

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement import Placement, PlacementError
-from placement.moves.worth import StepFigures, Worth, slot_bytes, transfers, worth
-from workloads import model
+from placement.moves.worth import StepFigures, Worth, transfers, worth
 
 STEP = StepFigures(hops=10.0, byte_hops=1e6, busiest_s=0.5, step_s=1.0)
 
@@ -95,18 +94,6 @@ def test_equal_holders_share_the_sending() -> None:
     assert dict(zip(moves.dst.tolist(), moves.src.tolist(), strict=True)) == {
         1: 4, 2: 4, 3: 4, 5: 0, 6: 0, 7: 0,
     }  # fmt: skip
-
-
-def test_slot_bytes_of_r1() -> None:
-    """One R1 expert slot is 44.04 MB in FP8 (SGLang blog, May 2025): 3 * 7168 * 2048 bytes."""
-    r1 = model("DeepSeek-R1")
-    assert slot_bytes(r1) == 44_040_192
-    assert slot_bytes(r1, bytes_per_parameter=2) == 88_080_384
-    # A 4-byte scale per block of 128 x 128: 44040192 / 16384 = 2688 blocks.
-    assert slot_bytes(r1, bytes_per_parameter=1 + 4 / 128**2) == 44_040_192 + 4 * 2688
-    for wrong in (0.0, -1.0, float("nan")):
-        with pytest.raises(PlacementError, match="expected a finite number above 0"):
-            slot_bytes(r1, bytes_per_parameter=wrong)
 
 
 def weigh(step_s: float, hops: float = 9.0) -> Worth:
