@@ -64,7 +64,24 @@ class PlacementProblem:
             raise PlacementError(
                 f"costs speak of {self.layers} MoE layers, the profile of {self.profile.layers}"
             )
+        self._check_shape()
         self._check_caps()
+
+    def _check_shape(self) -> None:
+        if self.gpus_per_server < 1:
+            raise PlacementError(f"gpus_per_server is {self.gpus_per_server}, expected at least 1")
+        if not 1 <= self.top_k <= self.experts:
+            raise PlacementError(f"top_k is {self.top_k}, expected 1..{self.experts}, the experts")
+        if self.n_group is not None and (self.n_group < 1 or self.experts % self.n_group):
+            raise PlacementError(
+                f"n_group {self.n_group} does not divide {self.experts} experts into equal runs"
+            )
+        choices = self.profile.choices
+        if choices is not None and choices.shape[2] != self.top_k:
+            raise PlacementError(
+                f"profile from '{self.profile.source}' has tokens that chose {choices.shape[2]} "
+                f"experts, model '{self.model}' has top_k {self.top_k}; expected the same"
+            )
 
     def _check_caps(self) -> None:
         layers, experts, servers = self.layers, self.experts, self.servers
@@ -244,9 +261,18 @@ class PlacementProblem:
         layer_slots, server_slots
             The caps C_layer and C_exp; by default the study's, ``ceil(2E/S)`` and
             ``ceil(LE/S)``, which both bind.
+
+        Raises
+        ------
+        PlacementError
+            If model, profile, attention and distances do not speak of the same layers, experts
+            and servers.
+        InfeasibleError
+            If the caps cannot hold the experts.
         """
         distance = np.asarray(server_distance, dtype=np.float64)
         servers = len(distance)
+        _check_parts(model, servers, attention, profile)
         cost = attention.origin_share() @ distance + attention.collector_share() @ distance.T
         return cls(
             model=model.name,
@@ -257,4 +283,22 @@ class PlacementProblem:
             layer_slots=layer_slots or ceil(2 * model.experts / servers),
             server_slots=server_slots or ceil(model.layers * model.experts / servers),
             n_group=model.n_group,
+        )
+
+
+def _check_parts(
+    model: MoEModel, servers: int, attention: Attention, profile: ExpertProfile
+) -> None:
+    """Refuse a profile of another model, and an attention of another model or cluster."""
+    if (profile.layers, profile.experts) != (model.layers, model.experts):
+        raise PlacementError(
+            f"profile from '{profile.source}' counts {profile.layers} MoE layers x "
+            f"{profile.experts} experts, model '{model.name}' has {model.layers} x "
+            f"{model.experts}; give loads of this model, or the model they were recorded on"
+        )
+    shape = attention.origin_share().shape
+    if shape != (model.layers, servers):
+        raise PlacementError(
+            f"attention '{attention.name}' is of {shape[0]} MoE layers on {shape[1]} servers, "
+            f"model '{model.name}' and cluster have {model.layers} on {servers}; expected the same"
         )

@@ -129,7 +129,8 @@ def layer_caps(
     cap = np.where(least > wanted * (1 + TOLERANCE), least, wanted)
     caps = LayerCaps(cap=cap, wanted=wanted, least=least, least_bound=bound, packing=packing)
     if caps.short.any() and not relax:
-        raise InfeasibleError(_why(problem, places, caps, beta))
+        workable = _workable(problem, places, caps, seed)
+        raise InfeasibleError(_why(problem, places, caps, beta, workable))
     return caps
 
 
@@ -200,7 +201,26 @@ def _pack(
     return packing, least
 
 
-def _why(problem: PlacementProblem, places: Places, caps: LayerCaps, beta: float) -> str:
+def _workable(problem: PlacementProblem, places: Places, caps: LayerCaps, seed: int) -> float:
+    """Return a load of a place that all layers can keep to together, under C_exp too.
+
+    Packings that suit each layer may crowd a server over all layers; even ones do not.
+    """
+    server = places.server[caps.packing]
+    held = np.zeros(problem.servers, dtype=np.int64)
+    for row in server:
+        counts = np.sort(np.bincount(row, minlength=problem.servers))
+        # Servers are interchangeable here: the fullest of this layer joins the emptiest so far.
+        held[np.argsort(-held, kind="stable")] += counts
+    if held.max() <= problem.server_slots:
+        return float(caps.least.max())
+    target = np.maximum(caps.least_bound, caps.wanted)
+    return float(_pack(problem, places, target, even=True, seed=seed)[1].max())
+
+
+def _why(
+    problem: PlacementProblem, places: Places, caps: LayerCaps, beta: float, workable: float
+) -> str:
     """Say which layer cannot meet beta, why, and what would do."""
     mean = 1 / places.server.size
     layer = int(np.argmax(caps.least))
@@ -217,7 +237,7 @@ def _why(problem: PlacementProblem, places: Places, caps: LayerCaps, beta: float
     if proven and company > 0:
         text += f", {(hot + company) / mean:.4g} x with the coldest that must sit beside it"
     # Rounded up: the beta that is named must work.
-    least = ceil(float(caps.least.max()) / mean * 1e4) / 1e4
+    least = ceil(workable / mean * 1e4) / 1e4
     text += f"; the least workable beta found is {least:.4f}"
     if caps.wanted < hot + company and company < caps.wanted:
         text += f", or {ceil(hot / (caps.wanted - company))} replicas of that expert"

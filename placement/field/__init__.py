@@ -1,7 +1,7 @@
 """The field's own policies, written from their published descriptions: baselines to beat."""
 
 from placement.field.affinity import InterLayerAffinity, kept_affinity, kept_affinity_bound
-from placement.field.eplb import Eplb, doubled_cells
+from placement.field.eplb import Eplb, doubled_cells, doubled_warning
 from placement.field.equal import equal_counts
 from placement.field.hottest import HottestEverywhere
 from placement.field.mapping import (
@@ -26,6 +26,7 @@ __all__ = [
     "communication_bound",
     "dependency",
     "doubled_cells",
+    "doubled_warning",
     "equal_counts",
     "kept_affinity",
     "kept_affinity_bound",

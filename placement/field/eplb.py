@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from placement.errors import PlacementError
+from placement.engines import ENGINES
+from placement.errors import InfeasibleError, PlacementError
 from placement.slots import measured, place_on_gpus
 
 if TYPE_CHECKING:
@@ -192,8 +193,9 @@ class Eplb:
 
     Faithful: every GPU holds equally many slots of every layer, replicas are chosen by load
     alone, hops are not looked at, and two replicas of an expert may land on one GPU (counted by
-    `doubled_cells`). Adapted: nothing. Equal slots keep both caps: each server holds its even
-    share of the experts, and redundant slots come on top of the caps.
+    `doubled_cells`). Adapted: an expert with more replicas than there are GPUs is refused, for
+    some GPU would hold it twice whatever the packing. Equal slots keep both caps: each server
+    holds its even share of the experts, and redundant slots come on top of the caps.
 
     Attributes
     ----------
@@ -227,12 +229,44 @@ class Eplb:
         groups = problem.n_group if self.groups is None else self.groups
         if groups is None or not self.hierarchical:
             groups = 1
+        if self.redundant > problem.experts * (gpus - 1):
+            raise InfeasibleError(
+                f"policy '{self.name}': {slots} slots for {problem.experts} experts need more "
+                f"replicas of an expert than the {gpus} GPUs; redundant is at most "
+                f"{problem.experts * (gpus - 1)}"
+            )
         balanced = eplb(
             problem.profile.load, replicas=slots, groups=groups, nodes=problem.servers, gpus=gpus
         )
+        self._check_replicas(balanced, gpus)
         gpu = np.broadcast_to(np.arange(slots) // (slots // gpus), balanced.phy2log.shape)
         placement = place_on_gpus(problem, gpu, balanced.phy2log, policy=self.name)
         return measured(placement, problem, begun)
+
+    def _check_replicas(self, balanced: EplbMap, gpus: int) -> None:
+        if balanced.logcnt.max() > gpus:
+            layer, expert = np.unravel_index(balanced.logcnt.argmax(), balanced.logcnt.shape)
+            raise InfeasibleError(
+                f"policy '{self.name}': layer {layer}: expert {expert} gets "
+                f"{balanced.logcnt.max()} replicas on {gpus} GPUs, expected at most one a GPU; "
+                "give fewer redundant slots, or take policy 'replicated', which keeps to that"
+            )
+
+
+def doubled_warning(placement: Placement) -> str | None:
+    """Say how many (layer, GPU) cells hold an expert twice, and which engines refuse that.
+
+    None where none does.
+    """
+    doubled = doubled_cells(placement)
+    if not doubled:
+        return None
+    refusing = [name for name, rules in ENGINES.items() if not rules.duplicates]
+    return (
+        f"policy '{placement.policy}': {doubled} of {placement.layers * placement.gpus} (layer, "
+        f"GPU) cells hold an expert twice, a slot wasted in each; {' and '.join(refusing)} would "
+        "not load it, policy 'replicated' avoids it"
+    )
 
 
 def doubled_cells(placement: Placement) -> int:

@@ -72,10 +72,12 @@ class HottestEverywhere:
             raise PlacementError(
                 f"policy '{self.name}': scope is '{self.scope}', allowed: server, gpu"
             )
+        places = problem.servers * (problem.gpus_per_server if self.scope == "gpu" else 1)
         if not 1 <= self.hottest <= problem.experts:
             raise PlacementError(
                 f"policy '{self.name}': hottest is {self.hottest}, expected 1..{problem.experts}, "
-                "the experts of a layer"
+                f"the experts of a layer; all of them on every {self.scope} take "
+                f"{problem.experts * (places - 1)} redundant slots"
             )
 
 

@@ -204,6 +204,10 @@ class Replicated:
                 f"replicas of an expert than the {gpus} GPUs; redundant is at most "
                 f"{base.experts * (gpus - 1)}"
             )
+        if self.cap is not None and not np.isfinite(self.cap).all():
+            raise PlacementError(
+                f"policy '{self.name}': cap is {self.cap}; expected finite multiples of the mean"
+            )
         if isinstance(self.cap, tuple) and len(self.cap) != base.layers:
             raise PlacementError(
                 f"policy '{self.name}': {len(self.cap)} caps for {base.layers} layers"

@@ -12,8 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from placement import Contiguous, Placement, PlacementError, PlacementProblem, evaluate
-from placement.field.eplb import Eplb, _replicated, doubled_cells, eplb
+from placement import (
+    Contiguous,
+    InfeasibleError,
+    Placement,
+    PlacementError,
+    PlacementProblem,
+    evaluate,
+)
+from placement.field.eplb import Eplb, _replicated, doubled_cells, doubled_warning, eplb
 from workloads import ExpertProfile, model, read_logical_count
 
 if TYPE_CHECKING:
@@ -244,10 +251,33 @@ def test_doubled_cells_are_counted() -> None:
 
 
 def test_the_policy_doubles_where_the_balancer_does() -> None:
-    """One expert has all load: 5 replicas on 4 GPUs of 2 slots, so one GPU holds it twice."""
-    placement = Eplb(redundant=4)(make_problem(np.array([[1.0, 0, 0, 0]]), 1, 4))
-    assert placement.replicas.tolist() == [[5, 1, 1, 1]]
-    assert doubled_cells(placement) == 1
+    """Two hot experts of two replicas on 2 GPUs: each goes twice to the GPU that had it first.
+
+    Replicas weigh 5, 5, 5, 5, 1, 1; the third finds both GPUs equal and takes GPU 0 again.
+    """
+    placement = Eplb(redundant=2)(make_problem(np.array([[10.0, 10, 1, 1]]), 1, 2))
+    assert placement.replicas.tolist() == [[2, 2, 1, 1]]
+    assert doubled_cells(placement) == 2
+    assert doubled_warning(placement) == (
+        "policy 'eplb': 2 of 2 (layer, GPU) cells hold an expert twice, a slot wasted in each; "
+        "ascend and omni would not load it, policy 'replicated' avoids it"
+    )
+    assert doubled_warning(Eplb()(make_problem(EXAMPLE, 2, 2))) is None
+
+
+def test_more_replicas_than_gpus_are_refused_by_the_policy() -> None:
+    """The balancer gives 5 replicas on 4 GPUs; the policy says which expert gets them."""
+    lopsided = np.array([[1.0, 1, 1, 1], [1, 0, 0, 0]])
+    assert eplb(lopsided, replicas=8, groups=1, nodes=1, gpus=4).logcnt[1].tolist() == [5, 1, 1, 1]
+    with pytest.raises(
+        InfeasibleError, match="layer 1: expert 0 gets 5 replicas on 4 GPUs, expected at most one"
+    ) as caught:
+        Eplb(redundant=4)(make_problem(lopsided, 1, 4))
+    assert "\n" not in str(caught.value)
+    # However even the loads, 20 slots are more than 4 experts on each of 4 GPUs.
+    with pytest.raises(InfeasibleError, match=r"20 slots .* redundant is at most 12"):
+        Eplb(redundant=16)(make_problem(np.ones((1, 4)), 1, 4))
+    assert (Eplb(redundant=12)(make_problem(np.ones((1, 4)), 1, 4)).replicas == 4).all()
 
 
 def r1_problem(data: Path, servers: int, gpus_per_server: int, load: str) -> PlacementProblem:
