@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,8 @@ TOLERANCE = 1e-9
 """Relative excess of a load over its cap that is rounding."""
 
 _KICKS = 3000
+_SHOWN = 1.5e-4
+"""Distance of a beta from its bound that is more than the rounding of both in a message."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,6 +241,9 @@ def _why(
     # Rounded up: the beta that is named must work.
     least = ceil(workable / mean * 1e4) / 1e4
     text += f"; the least workable beta found is {least:.4f}"
+    bound = floor(float(caps.least_bound.max()) / mean * 1e4) / 1e4
+    if least - bound > _SHOWN:
+        text += f" (proven: not below {bound:.4f})"
     if caps.wanted < hot + company and company < caps.wanted:
         text += f", or {ceil(hot / (caps.wanted - company))} replicas of that expert"
     short = int(caps.short.sum())

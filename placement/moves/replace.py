@@ -185,6 +185,8 @@ def count_moves(old: Placement, new: Placement) -> Moves:
     """
     for what in ("model", "layers", "experts", "gpus", "gpus_per_server"):
         _same(what, getattr(old, what), getattr(new, what), "the new placement")
+    _single(old, "the previous placement")
+    _single(new, "the new placement")
     changed = old.gpu_of_expert != new.gpu_of_expert
     servers = int((old.server_of_expert != new.server_of_expert).sum())
     return Moves(servers, int(changed.sum()) - servers, changed.size)
@@ -193,6 +195,7 @@ def count_moves(old: Placement, new: Placement) -> Moves:
 def _search(problem: PlacementProblem, previous: Placement) -> MoveSearch:
     for what in ("model", "layers", "experts", "servers", "gpus_per_server"):
         _same(what, getattr(previous, what), getattr(problem, what), "the problem")
+    _single(previous, "the previous placement")
     return MoveSearch(problem, previous.server_of_expert.astype(np.int64))
 
 
@@ -201,6 +204,14 @@ def _same(what: str, previous: object, wanted: object, whose: str) -> None:
         raise PlacementError(
             f"the previous placement has {what.replace('_', ' ')} {previous!r}, {whose} has "
             f"{wanted!r}; expected the same"
+        )
+
+
+def _single(placement: Placement, which: str) -> None:
+    if placement.redundant:
+        raise PlacementError(
+            f"{which} has {placement.redundant} redundant slots, and moves are counted here for "
+            "one slot an expert: LocalSearch (with this previous placement) moves replicas too"
         )
 
 

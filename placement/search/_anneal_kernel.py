@@ -23,11 +23,11 @@ class Schedule(NamedTuple):
     temperature
         Rise of the value that a proposal may cause with probability 1 / e.
     load_price
-        Price of load above the caps, for the mean load of a place.
+        Price of load above hard caps, for the mean load of a place.
     count_price
         Price of a replica, or a move, too many.
     firm
-        Whether nothing above a cap may grow.
+        Whether nothing above a hard cap may grow.
     proposals
         Swaps to propose.
     """
@@ -176,6 +176,8 @@ def typical_change(
         change = _copies_change(tokens, terms, state, e, f, inf)
         change += terms.linear[e, b] - terms.linear[e, a]
         change += terms.linear[f, a] - terms.linear[f, b]
+        if terms.load_price < inf:
+            change += terms.load_price * _load_excess_change(terms, state, e, f)
         total += abs(change)
         drawn += 1
     return total / max(1, drawn)
@@ -190,6 +192,8 @@ def anneal(
     schedule: Schedule,
 ) -> None:
     """Propose swaps under Metropolis' rule at one temperature."""
+    hard = terms.load_price == inf
+    load_price = schedule.load_price if hard else terms.load_price
     for _ in range(schedule.proposals):
         e, f = _proposal(rng, tokens, state)
         a, b = state.place[e], state.place[f]
@@ -199,10 +203,10 @@ def anneal(
             _load_excess_change(terms, state, e, f),
             _count_excess_change(terms, state, e, f),
         )
-        if schedule.firm and (many > 0 or over > 0.0):
+        if schedule.firm and (many > 0 or (hard and over > 0.0)):
             continue
         rise = terms.linear[e, b] - terms.linear[e, a] + terms.linear[f, a] - terms.linear[f, b]
-        rise += schedule.count_price * many + schedule.load_price * over
+        rise += schedule.count_price * many + load_price * over
         limit = -schedule.temperature * log(1.0 - rng.random()) - rise
         if _copies_change(tokens, terms, state, e, f, limit) <= limit:
             _swap(tokens, terms, state, e, f)

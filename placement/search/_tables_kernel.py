@@ -60,6 +60,8 @@ class Terms(NamedTuple):
         float64 [load domains, items], with places of mean load 1.
     cap
         float64 [load domains]: most load of a place.
+    load_price
+        What a mean load of a place above the caps adds to the value; infinity: caps are hard.
     expert
         int64 [items]: below 0 for a free slot.
     most_replicas
@@ -75,6 +77,7 @@ class Terms(NamedTuple):
     deviation: float
     load: NDArray[np.float64]
     cap: NDArray[np.float64]
+    load_price: float
     expert: NDArray[np.int64]
     most_replicas: int
     previous: NDArray[np.int64]
@@ -214,21 +217,32 @@ def combined(tokens: Tokens, terms: Terms, state: State, pending: float) -> floa
 
 
 @njit(cache=True)
+def over_caps(terms: Terms, state: State) -> float:
+    """Load above the caps, summed over places and load domains."""
+    over = 0.0
+    for d in range(terms.cap.size):
+        for heat in state.heat[d]:
+            over += max(0.0, heat - terms.cap[d])
+    return over
+
+
+@njit(cache=True)
 def value_of(tokens: Tokens, terms: Terms, state: State) -> float:
-    """Copies and linear cost of the arrangement."""
+    """Copies, linear cost and priced load of the arrangement."""
     value = combined(tokens, terms, state, 0.0)
     for i in range(state.place.size):
         value += terms.linear[i, state.place[i]]
+    if terms.load_price < inf:
+        value += terms.load_price * over_caps(terms, state)
     return value
 
 
 @njit(cache=True)
 def excess_of(terms: Terms, state: State) -> float:
-    """Load above the caps, replicas too many and moves too many, summed."""
+    """Load above hard caps, replicas too many and moves too many, summed."""
     excess = max(0.0, float(state.moved[0] - terms.most_moves))
-    for d in range(terms.cap.size):
-        for heat in state.heat[d]:
-            excess += max(0.0, heat - terms.cap[d])
+    if terms.load_price == inf:
+        excess += over_caps(terms, state)
     for held in state.holds.ravel():
         excess += max(0.0, float(held - terms.most_replicas))
     return excess

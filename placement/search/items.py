@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy as np
 from placement.balance.inside import spread
 from placement.moves.keep_gpus import keep_gpus
 from placement.placement import Placement
-from placement.search.layer import LayerSearch, LoadCap, MoveCap, arrange
-from placement.search.start import hottest_first
+from placement.search.inside import inside_servers
+from placement.search.layer_items import LayerItems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,47 +19,6 @@ if TYPE_CHECKING:
 
     from placement.problem import PlacementProblem
     from placement.search.copies import Scope
-
-_INSIDE_PROPOSALS = 100
-_STAY = 0.05
-"""Price of another GPU of the same server, in units of which a server's mean GPU load costs 1."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerItems:
-    """Slots of one layer, ordered by expert.
-
-    Attributes
-    ----------
-    expert, gpu
-        int64 [items]: what a slot holds and where it is.
-    first, replicas
-        int64 [experts]: the first item of an expert and how many it has.
-    """
-
-    expert: NDArray[np.int64]
-    gpu: NDArray[np.int64]
-    first: NDArray[np.int64]
-    replicas: NDArray[np.int64]
-
-    def of_choices(self, choices: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Deal tokens to replicas: int64 [tokens, k] items for experts [tokens, k].
-
-        A token takes each replica with the same probability, independently for its choices
-        (the rule `equal`); a hash of token and expert draws, so that the deal is always the same.
-        """
-        token = np.arange(len(choices), dtype=np.uint64)[:, None]
-        mixed = token * np.uint64(0x9E3779B97F4A7C15) + choices.astype(np.uint64)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-        draw = (mixed >> np.uint64(33)).astype(np.int64)
-        item: NDArray[np.int64] = self.first[choices] + draw % self.replicas[choices]
-        return item
-
-    def share(self, load: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Split experts' loads [..., experts] equally over their items."""
-        split: NDArray[np.float64] = (load / self.replicas)[..., self.expert]
-        return split
 
 
 def items_of(placement: Placement) -> Iterator[LayerItems]:
@@ -122,7 +80,7 @@ def place_items(
     place: list[NDArray[np.int64]],
     *,
     scope: Scope,
-    keep: bool,
+    previous: Placement | None,
     policy: str,
 ) -> Placement:
     """Turn places of items into a placement; slots of a server go to its GPUs evenly.
@@ -135,23 +93,24 @@ def place_items(
         int64 [items] for every layer: the GPU, or server, of every item.
     scope
         What a place is.
-    keep
-        Whether slots keep their GPU where their server stays, rather than spread anew.
+    previous
+        Slots keep their GPU of this placement where their server stays, rather than spread anew.
     policy
         Who chose.
     """
     items = list(items_of(base))
     if scope == "server" and len(base.slot_layer) == base.layers * base.experts:
         server = np.stack(place)
-        if not keep:
+        if previous is None:
             return spread(problem, problem.place(server, policy=policy))
-        old = base.gpu_of_expert.astype(np.int64)
-        place = list(keep_gpus(problem, server, old))
+        place = list(keep_gpus(problem, server, previous.gpu_of_expert.astype(np.int64)))
     elif scope == "server":
-        size = base.gpus_per_server
+        old: list[LayerItems | None] = [None] * base.layers
+        if previous is not None:
+            old = list(items_of(previous))
         place = [
-            _inside(layer, at, problem.profile.load[number], base.gpus, size, keep=keep)
-            for number, (layer, at) in enumerate(zip(items, place, strict=True))
+            inside_servers(layer, at, load, (base.servers, base.gpus_per_server), before)
+            for layer, at, load, before in zip(items, place, problem.profile.load, old, strict=True)
         ]
     sizes = [len(layer.expert) for layer in items]
     return Placement(
@@ -165,35 +124,3 @@ def place_items(
         slot_expert=np.concatenate([layer.expert for layer in items]).astype(np.int32),
         policy=policy,
     )
-
-
-def _inside(
-    items: LayerItems,
-    server: NDArray[np.int64],
-    load: NDArray[np.float64],
-    gpus: int,
-    size: int,
-    *,
-    keep: bool,
-) -> NDArray[np.int64]:
-    """Deal the items of every server to its GPUs, each with as many slots as it had."""
-    gpu = np.empty_like(server)
-    had = np.bincount(items.gpu, minlength=gpus).reshape(-1, size)
-    share = items.share(load)
-    for at, slots in enumerate(had):
-        here = np.flatnonzero(server == at)
-        if not here.size:
-            continue
-        old = np.where(items.gpu[here] // size == at, items.gpu[here] % size, -1)
-        layer = LayerSearch(
-            expert=items.expert[here],
-            slots=slots,
-            loads=LoadCap(share[here][None], np.ones(1)),
-            moves=MoveCap(old, price=_STAY) if keep else None,
-        )
-        rng = np.random.Generator(np.random.PCG64(at))
-        found = arrange(
-            layer, [hottest_first(layer)], proposals=_INSIDE_PROPOSALS * here.size, rng=rng
-        )
-        gpu[here] = at * size + found.place
-    return gpu

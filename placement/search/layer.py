@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from placement.errors import PlacementError
+from placement.search.pace import STEPS, Pace
+from placement.solve import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 Robust = float | Literal["mean", "worst"]
 """How domains count together: all tokens alike, the worst domain, or mean + z x deviation."""
 
-_STEPS = 40
 _HOT, _COLD = 0.2, 0.02
 """First and last temperature, in typical changes of the value by a swap."""
 _FIRM_FROM = 0.5
@@ -62,10 +63,14 @@ class LoadCap:
         float [domains, items].
     beta
         float [domains]: most load of a place, over the mean of all places.
+    price
+        What load above the caps costs: by the mean load of a place, summed over places, mean
+        over domains. None: the caps are hard.
     """
 
     load: NDArray[np.float64]
     beta: NDArray[np.float64]
+    price: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +97,7 @@ class LayerSearch:
     """One layer to be arranged: items on places, and what counts.
 
     An item is a slot: an expert, or one of its replicas. The value to be minimised is ``copies
-    per token + linear + price of moves``.
+    per token + linear + price of moves + price of load above the caps``.
 
     Attributes
     ----------
@@ -136,12 +141,16 @@ class Arrangement:
     value
         What was minimised.
     excess
-        What is above the caps: loads over the mean of a place, replicas and moves; 0 if none.
+        What is above the caps: loads over the mean of a place (where they are hard), replicas
+        and moves; 0 if none.
+    cut
+        Whether the deadline cut the search short.
     """
 
     place: NDArray[np.int64]
     value: float
     excess: float
+    cut: bool = False
 
 
 def arrange(
@@ -150,6 +159,8 @@ def arrange(
     *,
     proposals: int,
     rng: np.random.Generator,
+    bound: float = -np.inf,
+    deadline: float = np.inf,
 ) -> Arrangement:
     """Anneal from every start and return the best arrangement: least excess, then least value.
 
@@ -166,39 +177,49 @@ def arrange(
         Swaps proposed from each start.
     rng
         Source of the proposals.
+    bound
+        A proven lower bound: reaching it ends the search.
+    deadline
+        ``time.perf_counter`` value that cooling is hastened to keep.
     """
     from placement.search import _anneal_kernel as kernel  # noqa: PLC0415  numba is slow to import
     from placement.search import _tables_kernel as tables  # noqa: PLC0415  as above
 
+    if not starts:
+        raise PlacementError("a search needs a start")
     tokens, terms = _tokens(layer, tables), _terms(layer, tables)
     state = _state(layer, tokens, terms, tables)
+    run, cut = (tables, tokens, terms, state), False
     best: Arrangement | None = None
-    for start in starts:
+    for nth, start in enumerate(starts):
         state.place[:] = _with_free(layer, start)
         tables.sum_up(tokens, terms, state)
-        best = _better(best, layer, (tables, tokens, terms, state))
+        best = _better(best, layer, run)
+        if best.excess == 0 and status_of(best.value, bound) == "optimal":
+            break
+        pace = Pace(proposals, deadline, turns=len(starts) - nth)
         unit = kernel.typical_change(rng, tokens, terms, state, _SAMPLES) or 1.0
-        for schedule in _cooling(unit, proposals, kernel):
+        for schedule in _cooling(unit, pace, kernel):
             kernel.anneal(rng, tokens, terms, state, schedule)
+        cut = cut or pace.cut
         tables.sum_up(tokens, terms, state)
-        best = _better(best, layer, (tables, tokens, terms, state))
-    if best is None:
-        raise PlacementError("a search needs a start")
-    return best
+        best = _better(best, layer, run)
+    assert best is not None  # noqa: S101  there is a start
+    return replace(best, cut=cut)
 
 
-def _cooling(unit: float, proposals: int, kernel: Any) -> Iterator[Any]:
+def _cooling(unit: float, pace: Pace, kernel: Any) -> Iterator[Any]:
     """Yield the steps: geometric, prices first rising with the temperature's fall."""
-    soft = int(_FIRM_FROM * _STEPS)
-    load = np.geomspace(*_LOAD_PRICE, soft).tolist() + [_FIRM_PRICE] * (_STEPS - soft)
-    count = np.geomspace(*_COUNT_PRICE, soft).tolist() + [_FIRM_PRICE] * (_STEPS - soft)
-    for step, temperature in enumerate(np.geomspace(_HOT, _COLD, _STEPS).tolist()):
+    soft = int(_FIRM_FROM * STEPS)
+    load = np.geomspace(*_LOAD_PRICE, soft).tolist() + [_FIRM_PRICE] * (STEPS - soft)
+    count = np.geomspace(*_COUNT_PRICE, soft).tolist() + [_FIRM_PRICE] * (STEPS - soft)
+    for step, temperature in enumerate(np.geomspace(_HOT, _COLD, STEPS).tolist()):
         yield kernel.Schedule(
             temperature=temperature * unit,
             load_price=load[step] * unit,
             count_price=count[step] * unit,
             firm=step >= soft,
-            proposals=-(-proposals // _STEPS),
+            proposals=pace.proposals(step),
         )
 
 
@@ -240,12 +261,14 @@ def _terms(layer: LayerSearch, tables: Any) -> Any:
         came = np.flatnonzero(previous >= 0)
         linear[came] += moves.price
         linear[came, previous[came]] -= moves.price
-    load, cap = np.zeros((0, seats)), np.zeros(0)
+    load, cap, price = np.zeros((0, seats)), np.zeros(0), np.inf
     if layer.loads is not None:
         load = np.zeros((len(layer.loads.load), seats))
         total = layer.loads.load.sum(axis=1, keepdims=True)
         load[:, : layer.items] = layer.loads.load / total * places
         cap = np.asarray(layer.loads.beta, dtype=np.float64) * (1 + _HAIR)
+        if layer.loads.price is not None:
+            price = layer.loads.price / len(cap)
     expert = np.full(seats, -1)
     expert[: layer.items] = layer.expert
     term = layer.copies
@@ -257,6 +280,7 @@ def _terms(layer: LayerSearch, tables: Any) -> Any:
         deviation=np.inf if robust == "worst" else float(robust),
         load=load,
         cap=cap,
+        load_price=price,
         expert=expert,
         most_replicas=layer.most_replicas,
         previous=previous,

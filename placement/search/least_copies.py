@@ -25,17 +25,18 @@ class LeastCopies:
 
     Attributes
     ----------
-    beta, relax, scope, hop_weighted, robust, domains, flatten
-        Cap on the load of a place, what a place and a copy are, and how training tokens count
-        together; see `LocalSearch`.
-    base, previous, max_moves, move_price
+    beta, relax, beta_price, scope, hop_weighted, robust, domains, flatten
+        Cap on the load of a place, hard or priced in copies, what a place and a copy are, and how
+        training tokens count together; see `LocalSearch`.
+    base, previous, redundant, max_moves, move_price
         Start placement with its replicas, or the placement to be changed; see `LocalSearch`.
-    starts, proposals, seed
+    starts, proposals, seed, time_limit_s
         Effort of the search, see `LocalSearch`.
     """
 
     beta: float | None = None
     relax: bool = False
+    beta_price: float | None = None
     scope: Scope = "gpu"
     hop_weighted: bool = False
     robust: Robust = "mean"
@@ -43,11 +44,13 @@ class LeastCopies:
     flatten: float = 0.0
     base: Policy | None = None
     previous: Placement | None = None
+    redundant: int | None = None
     max_moves: int | None = None
     move_price: float = 0.0
     starts: int = 2
-    proposals: int = 1500
+    proposals: int | None = None
     seed: int = 0
+    time_limit_s: float | None = None
     name: str = "least-copies"
 
     def __post_init__(self) -> None:
@@ -66,15 +69,18 @@ class LeastCopies:
             scope=self.scope,
             beta=self.beta,
             relax=self.relax,
+            beta_price=self.beta_price,
             robust=self.robust,
             domains=self.domains,
             flatten=self.flatten,
             base=self.base,
             previous=self.previous,
+            redundant=self.redundant,
             max_moves=self.max_moves,
             move_price=self.move_price,
             starts=self.starts,
             proposals=self.proposals,
             seed=self.seed,
+            time_limit_s=self.time_limit_s,
             name=self.name,
         )

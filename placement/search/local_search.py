@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.balance import Balanced
-from placement.errors import InfeasibleError, PlacementError
-from placement.field.equal import equal_counts
-from placement.hops import IlpLoad
-from placement.search.copies_bound import copies_bound
-from placement.search.flatten import flattened
-from placement.search.items import items_of, place_items, slots_of
-from placement.search.layer import CopyTerm, LayerSearch, LoadCap, MoveCap, Robust, arrange
+from placement.errors import PlacementError
+from placement.search.base import base_of
+from placement.search.items import items_of, place_items
+from placement.search.layer import LayerSearch, LoadCap, Robust, arrange
+from placement.search.refusal import refusal
 from placement.search.share_moves import share_moves
 from placement.search.start import least_beta, starts_of
-from placement.slots import place_on_gpus
+from placement.search.terms import bound_of, layers_of
 from placement.solve import SolveReport, status_of
-from placement.training_tokens import training_choices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,12 +26,15 @@ if TYPE_CHECKING:
     from placement.policy import Policy
     from placement.problem import PlacementProblem
     from placement.search.copies import Scope
-    from placement.search.items import LayerItems
     from placement.search.layer import Arrangement
     from workloads import ExpertProfile
 
 EXCESS = 1e-9
 """Load above a cap, in mean loads of a place, that is rounding."""
+MOST_PROPOSALS, LEAST_PROPOSALS, ALL_PROPOSALS = 1500, 200, 10_000_000
+"""Swaps proposed for each slot by default, in small and in large problems, and in all between."""
+_BUDGETS_SHARE = 0.3
+"""Part of the time left that sharing a budget of moves out may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,12 @@ class LocalSearch:
 
     The slots are those of a start placement: its replicas and its number of slots of every
     layer on every place, with what the caps leave free. They are swapped, never added or
-    removed; a replica's load is its expert's, shared equally. The objective is, per token and
-    layer, ``hops x expected hops + copies x expected copies + move_price x moves``; the report
-    gives it and its bound in hops, copies, copy-hops or, where units mix, as a weighted sum. The
-    bound is the sum of bounds on both terms, for arrangements of the same slots.
+    removed; a replica's load is its expert's, shared equally. Where these slots cannot meet a
+    hard beta that other counts within the caps can, and there are neither replicas nor a budget
+    of moves, they are those of `Balanced`. The objective is, per token and layer, ``hops x
+    expected hops + copies x expected copies + move_price x moves + beta_price x load above the
+    cap``; the report gives it and its bound in hops, copies, copy-hops or, where units mix, as a
+    weighted sum. The bound is the sum of bounds on the terms, for arrangements of the same slots.
 
     Attributes
     ----------
@@ -60,6 +62,9 @@ class LocalSearch:
         Most load of a place over the layer's mean, in every domain; None for no cap.
     relax
         Give a layer that cannot meet beta the least cap found, instead of refusing.
+    beta_price
+        Instead of forbidding load above the cap, what it costs, in the unit of the objective:
+        by the mean load of a place, summed over places, mean over layers (and domains).
     robust
         How domains' copies count together, in every layer: ``mean`` over all tokens, ``worst``
         domain, or z: mean over domains + z x standard deviation (1 is the worst of two).
@@ -71,20 +76,30 @@ class LocalSearch:
         better to traffic of another kind. 0 counts all tokens alike. The report's objective and
         bound are on the tokens so weighted.
     base
-        Policy that makes the start placement. By default: `previous`; else, where hops count,
-        the hop optimum (under beta); else consecutive experts with equal counts.
+        Policy that makes the start placement. By default: `previous`; else `Replicated` where
+        redundant slots are asked for; else, where hops count, the hop optimum (under beta);
+        else consecutive experts with equal counts.
     previous
-        A placement to be changed: start, and where moves are counted from.
+        A placement to be changed: start, and where moves are counted from. Slots keep their
+        place unless that costs, and in scope ``server`` their GPU where their server stays.
+    redundant
+        Slots of a layer beyond one per expert; None for those of the start. A previous placement
+        with fewer is grown: see `grown`. Slots that it did not have must be copied wherever they
+        go: they are no moves, neither in `max_moves` nor in `move_price`, and come on top.
     max_moves
-        Most slots, over all layers, that leave their place.
+        Most slots of `previous`, over all layers, that leave their place.
     move_price
         What a move must save, per token and layer, to be made.
     starts
         Starts of the search of each layer.
     proposals
-        Swaps proposed from every start, per slot of a layer.
+        Swaps proposed from every start, per slot of a layer; by default 1500, and in large
+        problems fewer, ten millions in all, but at least 200.
     seed
         Of the search.
+    time_limit_s
+        Wall seconds: the search is hastened to keep them and the report's limit says ``time``;
+        layers whose turn comes late keep their start. None for no limit.
     """
 
     hops: float = 1.0
@@ -93,25 +108,28 @@ class LocalSearch:
     scope: Scope = "gpu"
     beta: float | None = None
     relax: bool = False
+    beta_price: float | None = None
     robust: Robust = "mean"
     domains: tuple[ExpertProfile, ...] = ()
     flatten: float = 0.0
     base: Policy | None = None
     previous: Placement | None = None
+    redundant: int | None = None
     max_moves: int | None = None
     move_price: float = 0.0
     starts: int = 2
-    proposals: int = 1500
+    proposals: int | None = None
     seed: int = 0
+    time_limit_s: float | None = None
     name: str = "local-search"
 
     def __post_init__(self) -> None:
         """Refuse options that mean nothing."""
         if self.scope not in ("gpu", "server"):
             raise PlacementError(f"unknown scope '{self.scope}'; allowed: gpu, server")
-        for what in ("hops", "copies", "move_price", "flatten"):
+        for what in ("hops", "copies", "move_price", "flatten", "beta_price"):
             weight = getattr(self, what)
-            if not (np.isfinite(weight) and weight >= 0):
+            if weight is not None and not (np.isfinite(weight) and weight >= 0):
                 raise PlacementError(f"{what} is {weight}; expected a finite number of 0 or more")
         if self.robust not in ("mean", "worst") and not (
             isinstance(self.robust, int | float) and 0 <= self.robust < np.inf
@@ -119,16 +137,30 @@ class LocalSearch:
             raise PlacementError(
                 f"robust is {self.robust!r}; allowed: mean, worst, or a number of 0 or more"
             )
+        self._check_beta()
+        self._check_start()
+        if self.starts < 1 or (self.proposals is not None and self.proposals < 1):
+            raise PlacementError("starts and proposals must be positive")
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise PlacementError(f"time_limit_s is {self.time_limit_s}; expected seconds above 0")
+
+    def _check_beta(self) -> None:
         if self.beta is not None and not 1 <= self.beta < np.inf:
             raise PlacementError(f"beta is {self.beta}; expected a number of at least 1")
-        if self.starts < 1 or self.proposals < 1:
-            raise PlacementError("starts and proposals must be positive")
+        if self.beta_price is not None and self.beta is None:
+            raise PlacementError("beta_price needs beta, the load above which it is paid")
+        if self.beta_price is not None and self.relax:
+            raise PlacementError("give relax or beta_price, not both: a priced beta is no cap")
+
+    def _check_start(self) -> None:
         if self.previous is None and (self.max_moves is not None or self.move_price):
             raise PlacementError("max_moves and move_price need a previous placement")
         if self.previous is not None and self.base is not None:
             raise PlacementError("give a base or a previous placement, not both")
-        if self.max_moves is not None and self.max_moves < 0:
-            raise PlacementError(f"max_moves is {self.max_moves}; expected 0 or more")
+        for what in ("max_moves", "redundant"):
+            number = getattr(self, what)
+            if number is not None and number < 0:
+                raise PlacementError(f"{what} is {number}; expected 0 or more")
 
     def __call__(self, problem: PlacementProblem) -> Placement:
         """Arrange the slots of every layer.
@@ -141,22 +173,21 @@ class LocalSearch:
             If copies count and a profile has no choices, or shapes differ.
         """
         begun = time.perf_counter()
-        base = self._start(problem)
-        layers = self._layers(problem, base)
-        first = [self._place(items.gpu, problem) for items in items_of(base)]
-        layers = share_moves(layers, first, self.max_moves, seed=self.seed)
-        found, bounds = [], []
-        for number, (layer, start) in enumerate(zip(layers, first, strict=True)):
-            # A stream for each layer: its answer does not depend on the others.
-            rng = np.random.Generator(np.random.PCG64([self.seed, number]))
-            found.append(self._arranged(number, layer, start, rng))
-            bounds.append(self._hop_bound(problem, number, layer) + _copies_bound(layer))
+        end = np.inf if self.time_limit_s is None else begun + self.time_limit_s
+        base = base_of(self, problem)
+        layers = layers_of(self, problem, base)
+        first = [self._place(items.gpu, problem) for items in items_of(base.placement)]
+        now = time.perf_counter()
+        until = now + _BUDGETS_SHARE * (end - now)
+        layers = share_moves(layers, first, self.max_moves, seed=self.seed, deadline=until)
+        bounds = [bound_of(self, problem, at, layer) for at, layer in enumerate(layers)]
+        found = self._arranged(layers, first, (base.level, bounds), end)
         placement = place_items(
             problem,
-            base,
+            base.placement,
             [arrangement.place for arrangement in found],
             scope=self.scope,
-            keep=self.previous is not None,
+            previous=self.previous,
             policy=self.name,
         )
         objective = float(np.mean([arrangement.value for arrangement in found]))
@@ -166,6 +197,7 @@ class LocalSearch:
             objective=objective,
             bound=bound,
             seconds=time.perf_counter() - begun,
+            limit="time" if any(arrangement.cut for arrangement in found) else None,
             unit=self._unit(),
         )
         return replace(placement, solve=report)
@@ -180,163 +212,43 @@ class LocalSearch:
 
     def _arranged(
         self,
-        number: int,
-        layer: LayerSearch,
-        start: NDArray[np.int64],
-        rng: np.random.Generator,
-    ) -> Arrangement:
-        """Search one layer; where beta is not met, find out what can be."""
-        starts = starts_of(layer, start, number=self.starts, rng=rng)
-        proposals = self.proposals * layer.items
-        found = arrange(layer, starts, proposals=proposals, rng=rng)
-        factor = 1.0
-        if found.excess > EXCESS and layer.loads is not None:
-            factor, level = least_beta(layer, start, rng=rng)
-            if factor == 1 or self.relax:
-                raised = LoadCap(layer.loads.load, layer.loads.beta * factor)
-                layer = replace(layer, loads=raised)
-                found = arrange(layer, [level], proposals=proposals, rng=rng)
-        if found.excess > EXCESS:
-            raise InfeasibleError(_why(number, layer, factor, self.scope))
+        layers: list[LayerSearch],
+        first: list[NDArray[np.int64]],
+        known: tuple[list[NDArray[np.int64] | None], list[float]],
+        end: float,
+    ) -> list[Arrangement]:
+        """Search every layer with a stream of its own, so that none depends on the others."""
+        found = []
+        proposals = self._proposals(layers)
+        for number, (layer, start, level, bound) in enumerate(
+            zip(layers, first, *known, strict=True)
+        ):
+            now = time.perf_counter()
+            rng = np.random.Generator(np.random.PCG64([self.seed, number]))
+            run = partial(
+                arrange,
+                proposals=proposals * layer.items,
+                rng=rng,
+                bound=bound,
+                deadline=now + (end - now) / (len(layers) - number),
+            )
+            best = run(layer, starts_of(layer, start, number=self.starts, rng=rng, level=level))
+            if best.excess > EXCESS and layer.loads is not None and layer.loads.price is None:
+                factor, place = least_beta(layer, start, rng=rng)
+                if factor == 1 or self.relax:
+                    raised = LoadCap(layer.loads.load, layer.loads.beta * factor)
+                    best = run(replace(layer, loads=raised), [place])
+            if best.excess > EXCESS:
+                raise refusal(layers, first, failed=number, scope=self.scope, seed=self.seed)
+            found.append(best)
         return found
 
-    def _start(self, problem: PlacementProblem) -> Placement:
-        if self.previous is not None:
-            return _fitting(self.previous, problem)
-        if self.base is not None:
-            return _fitting(self.base(problem), problem)
-        if not self.hops and not (self.copies and self.hop_weighted):
-            counts = equal_counts(problem)
-            gpu = np.stack([np.repeat(np.arange(len(row)), row) for row in counts])
-            return place_on_gpus(problem, gpu, policy=self.name)
-        if self.beta is None:
-            return IlpLoad()(problem)
-        return Balanced(self.beta, relax=self.relax, scope=self.scope, seed=self.seed)(problem)
+    def _proposals(self, layers: list[LayerSearch]) -> int:
+        """Swaps proposed per slot from every start."""
+        if self.proposals is not None:
+            return self.proposals
+        slots = self.starts * sum(layer.items for layer in layers)
+        return max(LEAST_PROPOSALS, min(MOST_PROPOSALS, ALL_PROPOSALS // slots))
 
     def _place(self, gpu: NDArray[np.int64], problem: PlacementProblem) -> NDArray[np.int64]:
         return gpu if self.scope == "gpu" else gpu // problem.gpus_per_server
-
-    def _layers(self, problem: PlacementProblem, base: Placement) -> list[LayerSearch]:
-        """Say for every layer what counts."""
-        slots = slots_of(problem, base, self.scope)
-        profiles = self.domains or (problem.profile,)
-        _check_shapes(profiles, problem)
-        inside = 1 if self.scope == "server" else problem.gpus_per_server
-        cost = np.repeat(problem.cost, inside, axis=1)
-        layers = []
-        for at, items in enumerate(items_of(base)):
-            hops = self.hops * problem.top_k * items.share(problem.profile.load[at])
-            layers.append(
-                LayerSearch(
-                    expert=items.expert,
-                    slots=slots[at],
-                    copies=self._copies(profiles, items, at, cost[at]) if self.copies else None,
-                    linear=hops[:, None] * cost[at],
-                    loads=self._loads(profiles, items, at),
-                    moves=self._moves(items, problem),
-                    most_replicas=problem.gpus_per_server // inside,
-                )
-            )
-        return layers
-
-    def _hop_bound(self, problem: PlacementProblem, at: int, layer: LayerSearch) -> float:
-        """Weighted hops with the hottest items in the cheapest slots: none has fewer."""
-        replicas = np.bincount(layer.expert, minlength=problem.experts)
-        load = (problem.profile.load[at] / replicas)[layer.expert]
-        inside = len(layer.slots) // problem.servers
-        cost = np.sort(np.repeat(np.repeat(problem.cost[at], inside), layer.slots))
-        hops = -np.sort(-load) @ cost[: layer.items]
-        return self.hops * problem.top_k * float(hops)
-
-    def _copies(
-        self,
-        profiles: tuple[ExpertProfile, ...],
-        items: LayerItems,
-        at: int,
-        cost: NDArray[np.float64],
-    ) -> CopyTerm:
-        parts = []
-        for profile in profiles:
-            chosen: NDArray[np.integer] = training_choices(profile, self.name)[:, at]
-            if self.flatten:
-                chosen = flattened(chosen, profile.load[at], self.flatten)
-            parts.append(items.of_choices(chosen))
-        return CopyTerm(
-            item=np.concatenate(parts),
-            domain=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
-            cost=self.copies * (cost if self.hop_weighted else np.ones(len(cost))),
-            robust=self.robust,
-        )
-
-    def _loads(
-        self, profiles: tuple[ExpertProfile, ...], items: LayerItems, at: int
-    ) -> LoadCap | None:
-        if self.beta is None:
-            return None
-        load = items.share(np.stack([profile.load[at] for profile in profiles]))
-        return LoadCap(load=load, beta=np.full(len(profiles), self.beta))
-
-    def _moves(self, items: LayerItems, problem: PlacementProblem) -> MoveCap | None:
-        if self.previous is None:
-            return None
-        price = self.move_price * problem.layers
-        return MoveCap(self._place(items.gpu, problem), price=price)
-
-
-def _check_shapes(profiles: tuple[ExpertProfile, ...], problem: PlacementProblem) -> None:
-    """Refuse domains of another model."""
-    for profile in profiles:
-        if profile.load.shape != problem.profile.load.shape:
-            raise PlacementError(
-                f"domain '{profile.source}' has [layers, experts] {profile.load.shape}, the "
-                f"problem {problem.profile.load.shape}"
-            )
-
-
-def _fitting(placement: Placement, problem: PlacementProblem) -> Placement:
-    """Return the start, refused where it is of another model or cluster."""
-    have = (placement.layers, placement.experts, placement.gpus, placement.gpus_per_server)
-    size = problem.gpus_per_server
-    want = (problem.layers, problem.experts, problem.servers * size, size)
-    if have != want or placement.model != problem.model:
-        raise PlacementError(
-            f"the start is of {placement.model} with (layers, experts, GPUs, GPUs per server) "
-            f"{have}, the problem of {problem.model} with {want}"
-        )
-    return placement
-
-
-def _copies_bound(layer: LayerSearch) -> float:
-    """Lower bound on the copies as domains count together."""
-    term = layer.copies
-    if term is None or term.cost is None:
-        return 0.0
-    most = int(layer.slots.max())
-    if term.robust == "mean" or term.domain is None:
-        return copies_bound(term.item, layer.items, most, term.cost)
-    parts = [
-        copies_bound(term.item[term.domain == d], layer.items, most, term.cost)
-        for d in range(int(term.domain.max()) + 1)
-    ]
-    return float(max(parts) if term.robust == "worst" else np.mean(parts))
-
-
-def _why(number: int, layer: LayerSearch, factor: float, scope: Scope) -> str:
-    """Say which layer, which expert and what would do."""
-    moves = layer.moves
-    budget = "" if moves is None or moves.most is None else f" within {moves.most} moves"
-    if layer.loads is None or factor == 1:
-        return (
-            f"layer {number}: no arrangement found{budget} with at most {layer.most_replicas} "
-            f"replicas of an expert on a {scope}"
-        )
-    beta, places = float(layer.loads.beta[0]), len(layer.slots)
-    share = (layer.loads.load / layer.loads.load.sum(axis=1, keepdims=True)).max(axis=0)
-    hottest = int(np.argmax(share))
-    expert, alone = layer.expert[hottest], float(share[hottest]) * places
-    text = f"beta {beta:g} cannot be met in layer {number}{budget}: "
-    if alone > beta:
-        replicas = int(np.ceil(alone * (layer.expert == expert).sum() / beta - EXCESS))
-        text += f"a slot of expert {expert} alone has {alone:.3f} x the mean {scope} load "
-        text += f"({replicas} replicas would do); "
-    return text + f"the least beta found is {beta * factor:.4f}"

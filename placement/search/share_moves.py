@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from placement.errors import InfeasibleError
 from placement.search.layer import arrange
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def share_moves(
     most: int | None,
     *,
     seed: int,
+    deadline: float = np.inf,
 ) -> list[LayerSearch]:
     """Give every layer a budget of moves, the budgets summing to at most `most`.
 
@@ -39,22 +42,37 @@ def share_moves(
     layers
         Layers with a previous place for their items.
     first
-        int64 [items] each: the previous places.
+        int64 [items] each: places at first. Items that had to leave their previous place for
+        these are moves that a layer cannot do without.
     most
         Moves over all layers; None leaves the layers as they are.
     seed
         Of the short searches.
+    deadline
+        ``time.perf_counter`` value by which they should end.
+
+    Raises
+    ------
+    InfeasibleError
+        If the first places take more moves.
     """
     if most is None:
         return layers
+    budget = np.array([_moved(layer, start) for layer, start in zip(layers, first, strict=True)])
+    rest = most - int(budget.sum())
+    if rest < 0:
+        raise InfeasibleError(
+            f"max_moves {most} is too small: equally many slots on every GPU take at least "
+            f"{budget.sum()} moves from the previous placement"
+        )
     steps: list[tuple[float, int, int, int]] = []
     for number, (layer, start) in enumerate(zip(layers, first, strict=True)):
-        budgets, values = _curve(layer, start, seed, number)
+        now = time.perf_counter()
+        until = now + (deadline - now) / (len(layers) - number)
+        budgets, values = _curve(layer, start, seed=(seed, number), deadline=until)
         for left, right in _hull(budgets, values):
             width = budgets[right] - budgets[left]
             steps.append(((values[right] - values[left]) / width, number, budgets[left], width))
-    budget = np.zeros(len(layers), dtype=np.int64)
-    rest = most
     for slope, number, _, width in sorted(steps):
         if slope < 0:
             given = min(width, rest)
@@ -68,17 +86,30 @@ def share_moves(
     ]
 
 
+def _moved(layer: LayerSearch, place: NDArray[np.int64]) -> int:
+    """Items away from their previous place."""
+    if layer.moves is None:
+        return 0
+    previous = layer.moves.previous
+    return int(((previous >= 0) & (previous != place)).sum())
+
+
 def _curve(
-    layer: LayerSearch, start: NDArray[np.int64], seed: int, number: int
+    layer: LayerSearch, start: NDArray[np.int64], *, seed: tuple[int, int], deadline: float
 ) -> tuple[list[int], list[float]]:
     """Value reached with each budget."""
-    budgets = sorted({int(part * layer.items) for part in _PARTS})
+    forced = _moved(layer, start)
+    budgets = sorted({forced + int(part * layer.items) for part in _PARTS})
     values = []
-    for most in budgets:
+    for nth, most in enumerate(budgets):
         moves = None if layer.moves is None else replace(layer.moves, most=most)
-        rng = np.random.Generator(np.random.PCG64([seed, number, most]))
+        now = time.perf_counter()
         found = arrange(
-            replace(layer, moves=moves), [start], proposals=_PROPOSALS * layer.items, rng=rng
+            replace(layer, moves=moves),
+            [start],
+            proposals=_PROPOSALS * layer.items,
+            rng=np.random.Generator(np.random.PCG64([*seed, most])),
+            deadline=now + (deadline - now) / (len(budgets) - nth),
         )
         values.append(found.value + _EXCESS_PRICE * found.excess)
     return budgets, values

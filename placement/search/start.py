@@ -23,16 +23,33 @@ def starts_of(
     *,
     number: int,
     rng: np.random.Generator,
+    level: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Return so many starts: `first`, level loads, items used together, then random ones.
 
     Where moves have a budget all starts are `first`, which must keep it.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    first
+        int [items]: places to start from at any rate.
+    number
+        Starts wanted.
+    rng
+        Source of the random ones.
+    level
+        int64 [items]: places of level loads; by default items are dealt hottest first. The only
+        start, if one is wanted and `first` is above the load caps.
     """
     if layer.moves is not None and layer.moves.most is not None:
         return [np.asarray(first, dtype=np.int64)] * number
     starts = [np.asarray(first, dtype=np.int64)]
     if number > 1 and layer.loads is not None:
-        starts.append(hottest_first(layer))
+        starts.append(hottest_first(layer) if level is None else level)
+    elif level is not None and _excess_factor(layer, starts[0]) > 1:
+        starts = [level]
     if number > len(starts) and layer.copies is not None:
         starts.append(together(layer))
     while len(starts) < number:
@@ -105,10 +122,8 @@ def least_beta(
     """
     moves = None if layer.moves is None else replace(layer.moves, price=0.0)
     bare = replace(layer, copies=None, linear=None, moves=moves)
-    budgeted = moves is not None and moves.most is not None
-    best = np.asarray(first, dtype=np.int64) if budgeted else hottest_first(layer)
-    low, high = 1.0, max(1.0, _excess_factor(bare, best))
-    factor = low
+    high, best = quick_beta(layer, first)
+    low = factor = 1.0
     for _ in range(_HALVINGS):
         if high <= low:
             break
@@ -124,6 +139,24 @@ def least_beta(
             break
         factor = (low + high) / 2
     return high, best
+
+
+def quick_beta(layer: LayerSearch, first: NDArray[np.integer]) -> tuple[float, NDArray[np.int64]]:
+    """Say what `least_beta` starts from: `first` or, without a budget, items dealt hottest first.
+
+    Of the two the lighter, in excess of replicas before load.
+    """
+    options = [np.asarray(first, dtype=np.int64)]
+    if layer.moves is None or layer.moves.most is None:
+        options.append(hottest_first(layer))
+    best = min(options, key=lambda place: (doubled(layer, place), _excess_factor(layer, place)))
+    return max(1.0, _excess_factor(layer, best)), best
+
+
+def doubled(layer: LayerSearch, place: NDArray[np.int64]) -> int:
+    """Slots of an expert on a place beyond those allowed."""
+    held = np.bincount(layer.expert * len(layer.slots) + place)
+    return int(np.maximum(held - layer.most_replicas, 0).sum())
 
 
 def _excess_factor(layer: LayerSearch, place: NDArray[np.int64]) -> float:

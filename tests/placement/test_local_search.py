@@ -23,8 +23,9 @@ from placement.field.eplb import Eplb
 from placement.search import _anneal_kernel as kernel
 from placement.search import _tables_kernel as tables
 from placement.search import layer as searched
-from placement.search.items import LayerItems, slots_of
+from placement.search.items import slots_of
 from placement.search.layer import Arrangement, CopyTerm, LayerSearch, LoadCap, MoveCap, arrange
+from placement.search.layer_items import LayerItems
 from placement.search.local_search import LocalSearch
 from placement.search.share_moves import _hull, share_moves
 from placement.search.start import hottest_first, least_beta, starts_of, together
@@ -273,7 +274,7 @@ def test_least_beta_by_brute_force(seed: int) -> None:
         heat = [np.bincount(place, row, 3).max() for row in share]
         best = min(best, max(heat))
     tight = replace(layer, loads=LoadCap(layer.loads.load, np.ones(2)))
-    factor, place = least_beta(tight, np.zeros(0), rng=np.random.default_rng(0))
+    factor, place = least_beta(tight, np.repeat(np.arange(3), 2), rng=np.random.default_rng(0))
     assert factor == pytest.approx(best, rel=1e-9)
     assert max(np.bincount(place, row, 3).max() for row in share) == pytest.approx(best)
 
@@ -493,11 +494,12 @@ def test_impossible_beta() -> None:
     load[1] *= 0.5
     load[1, 7] += 0.5
     problem = replace(problem, profile=ExpertProfile(load=load, source="test"))
-    # Expert 7 holds 13/24 of the layer, 3.25 x the mean of 6 GPUs; 1/24 sits beside it: 3.5 x.
-    expected = "beta 1.5 cannot be met in layer 1: a slot of expert 7 alone has 3.250 x the mean"
+    # Expert 7 holds 13/24 of the layer, 3.25 x the mean of 6 GPUs, and can sit alone.
+    expected = "beta 1.5 cannot be met in layer 1: expert 7 alone carries 3.25 x the mean GPU load"
     with pytest.raises(InfeasibleError, match=expected) as caught:
         LocalSearch(beta=1.5, base=Contiguous(), proposals=50)(problem)
     # Two replicas would carry 1.625 x each, three 1.083 x.
-    assert str(caught.value).endswith("(3 replicas would do); the least beta found is 3.5000")
+    assert "least workable beta found is 3.2500, or 3 replicas of" in str(caught.value)
     relaxed = LocalSearch(beta=1.5, base=Contiguous(), proposals=50, relax=True)(problem)
-    assert gpu_load(relaxed, load) == pytest.approx(3.5)
+    assert gpu_load(relaxed, load) == pytest.approx(3.25)
+    assert gpu_load(LocalSearch(beta=3.25, proposals=50)(problem), load) == pytest.approx(3.25)

@@ -408,7 +408,7 @@ def test_replicas_are_refused() -> None:
         slot_gpu=np.append(previous.slot_gpu, 0),
         slot_expert=np.append(previous.slot_expert, 0),
     )
-    with pytest.raises(PlacementError, match="needs one slot per expert"):
+    with pytest.raises(PlacementError, match=r"has 1 redundant slots, .* LocalSearch"):
         Replace(doubled)(problem)
 
 
