@@ -32,8 +32,8 @@ def inside_servers(
     """Deal the slots of every server to its GPUs, each with as many slots as it had.
 
     Slots that stay on their server keep their GPU and newcomers go, hottest first, to the
-    coolest GPU with room. Only where that would put an expert twice on a GPU, or nothing is to
-    be kept, the server is dealt anew: light GPUs, and with a price on leaving one's GPU.
+    coolest GPU with room; where that would put an expert twice on a GPU, one slot makes way. If
+    none can, or nothing is to be kept, the server is dealt anew for light GPUs.
 
     Parameters
     ----------
@@ -92,4 +92,27 @@ def _kept(
     experts = int(layer.expert.max(initial=0)) + 1
     table = Table.of(layer.slots, layer.expert[stay], home[stay], load[stay], experts)
     place[go] = deal(table, layer.expert[go], load[go])
+    for item in go.tolist():
+        _part(layer.expert, load, place, table, item)
     return None if table.held.max(initial=0) > 1 else place
+
+
+def _part(
+    expert: NDArray[np.integer],
+    load: NDArray[np.float64],
+    place: NDArray[np.int64],
+    table: Table,
+    item: int,
+) -> None:
+    """Swap a newcomer that doubles its expert with the slot whose load is nearest, if one may."""
+    own, here = int(expert[item]), int(place[item])
+    if table.held[own, here] < 2:
+        return
+    for other in np.argsort(np.abs(load - load[item]), kind="stable").tolist():
+        its, there = int(expert[other]), int(place[other])
+        if table.held[own, there] == 0 and table.held[its, here] == 0:
+            for of, old, new in ((item, here, there), (other, there, here)):
+                table.put(int(expert[of]), old, float(load[of]), -1)
+                table.put(int(expert[of]), new, float(load[of]))
+                place[of] = new
+            return

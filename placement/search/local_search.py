@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EXCESS = 1e-9
 """Load above a cap, in mean loads of a place, that is rounding."""
-MOST_PROPOSALS, LEAST_PROPOSALS, ALL_PROPOSALS = 1500, 200, 10_000_000
+MOST_PROPOSALS, LEAST_PROPOSALS, ALL_PROPOSALS = 1500, 200, 20_000_000
 """Swaps proposed for each slot by default, in small and in large problems, and in all between."""
 _BUDGETS_SHARE = 0.3
 """Part of the time left that sharing a budget of moves out may take."""
@@ -94,7 +94,7 @@ class LocalSearch:
         Starts of the search of each layer.
     proposals
         Swaps proposed from every start, per slot of a layer; by default 1500, and in large
-        problems fewer, ten millions in all, but at least 200.
+        problems fewer, twenty millions in all, but at least 200.
     seed
         Of the search.
     time_limit_s
