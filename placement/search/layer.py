@@ -266,7 +266,8 @@ def _terms(layer: LayerSearch, tables: Any) -> Any:
         load = np.zeros((len(layer.loads.load), seats))
         total = layer.loads.load.sum(axis=1, keepdims=True)
         load[:, : layer.items] = layer.loads.load / total * places
-        cap = np.asarray(layer.loads.beta, dtype=np.float64) * (1 + _HAIR)
+        hair = _HAIR if layer.loads.price is None else 0.0
+        cap = np.asarray(layer.loads.beta, dtype=np.float64) * (1 + hair)
         if layer.loads.price is not None:
             price = layer.loads.price / len(cap)
     expert = np.full(seats, -1)

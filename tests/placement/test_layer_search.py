@@ -44,6 +44,8 @@ def slow_value(layer: LayerSearch, place: list[int]) -> float:
         total += sum(layer.linear[i, p] for i, p in enumerate(place))
     if layer.moves is not None:
         total += layer.moves.price * slow_moved(layer.moves, place)
+    if layer.loads is not None and layer.loads.price is not None:
+        total += layer.loads.price * slow_above(layer, place) / len(layer.loads.load)
     term = layer.copies
     if term is None:
         return total
@@ -64,15 +66,23 @@ def slow_moved(moves: MoveCap, place: list[int]) -> int:
     return sum(old >= 0 and old != p for old, p in zip(moves.previous, place, strict=True))
 
 
+def slow_above(layer: LayerSearch, place: list[int]) -> float:
+    """Add up the load above the caps, over places and domains."""
+    above, places = 0.0, range(len(layer.slots))
+    assert layer.loads is not None
+    for load, beta in zip(layer.loads.load, layer.loads.beta, strict=True):
+        mean = load.sum() / len(places)
+        for p in places:
+            heat = sum(load[i] for i, at in enumerate(place) if at == p)
+            above += max(0.0, heat / mean - beta)
+    return above
+
+
 def slow_excess(layer: LayerSearch, place: list[int]) -> float:
-    """Add up what is above every cap."""
+    """Add up what is above every hard cap."""
     excess, places = 0.0, range(len(layer.slots))
-    if layer.loads is not None:
-        for load, beta in zip(layer.loads.load, layer.loads.beta, strict=True):
-            mean = load.sum() / len(places)
-            for p in places:
-                heat = sum(load[i] for i, at in enumerate(place) if at == p)
-                excess += max(0.0, heat / mean - beta)
+    if layer.loads is not None and layer.loads.price is None:
+        excess += slow_above(layer, place)
     for x in set(layer.expert.tolist()):
         for p in places:
             held = sum(e == x and at == p for e, at in zip(layer.expert, place, strict=True))
@@ -175,6 +185,25 @@ def test_reaches_brute_force(seed: int, dropped: tuple[str, ...]) -> None:
     found = run(layer, seed)
     assert round(found.excess, 9) == excess
     assert found.value == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("price", [0.0, 0.5, 50.0])
+def test_priced_load_reaches_brute_force(seed: int, price: float) -> None:
+    """Load above a priced cap costs what it says, in both domains, and is no excess."""
+    layer = make_layer(seed)
+    assert layer.loads is not None
+    loads = replace(layer.loads, beta=np.array([1.0, 1.25]), price=price)
+    layer = replace(layer, loads=loads)
+    excess, value = brute_force(layer)
+    found = run(layer, seed)
+    assert excess == 0
+    assert found.excess == 0
+    assert found.value == pytest.approx(value, abs=1e-12)
+    assert slow_value(layer, found.place.tolist()) == pytest.approx(value, abs=1e-12)
+    # Where the price counts, leaving it out is noticed.
+    free = slow_value(replace(layer, loads=None), found.place.tolist())
+    assert free < value or price == 0
 
 
 def test_every_term_matters() -> None:
