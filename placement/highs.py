@@ -68,6 +68,9 @@ class SolveResult:
         duals by weak duality, so it holds whatever the solver's tolerances.
     seconds
         Wall time of passing and solving.
+    row_dual
+        float64 [rows]: multipliers of a linear program's rows where the solver left some, else
+        empty.
     """
 
     status: str
@@ -75,6 +78,7 @@ class SolveResult:
     objective: float | None
     bound: float
     seconds: float
+    row_dual: NDArray[np.float64]
 
 
 def solve(
@@ -97,16 +101,15 @@ def solve(
     info = highs.getInfo()
     found = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
     solution = highs.getSolution()
-    if program.integer:
-        bound = float(info.mip_dual_bound)
-    else:
-        bound = dual_bound(program, np.asarray(solution.row_dual, dtype=np.float64))
+    row_dual = np.asarray(solution.row_dual, dtype=np.float64)
+    bound = float(info.mip_dual_bound) if program.integer else dual_bound(program, row_dual)
     return SolveResult(
         status=_STATUS[code],
         x=np.asarray(solution.col_value, dtype=np.float64) if found else None,
         objective=float(info.objective_function_value) if found else None,
         bound=bound,
         seconds=time.perf_counter() - begun,
+        row_dual=row_dual,
     )
 
 
