@@ -1,26 +1,26 @@
-"""From a placement's specification to the policy it asks for, with its parameters."""
+"""From a placement's specification to the placement: read what it names, place, check, evaluate."""
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import ExperimentError
-from placement import apply_policy, read_placement
-from placement.balance import Balanced
+from experiments.policies import Choice, Order, choose, replica_problem
+from placement import evaluate, read_placement
+from placement.balance import spread
 from placement.engines import engine, for_engine, refusal
-from placement.field import Eplb, HottestEverywhere
-from placement.groups import KeepGroups
-from placement.moves import Replace
-from placement.replicas import Replicated
-from placement.search import LeastCopies
+from placement.replicas import evaluate_replicas, make_rule
 
 if TYPE_CHECKING:
+    from experiments.run import Setting
     from experiments.spec import PlacementSpec
-    from placement import Placement, PlacementProblem, Policy
+    from placement import Evaluation, Placement, PlacementProblem
 
 
-def apply_choice(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
+def apply_choice(spec: PlacementSpec, setting: Setting) -> Choice:
     """Place by the policy that `spec` asks for, under the rules of its engine.
 
     Raises
@@ -28,17 +28,16 @@ def apply_choice(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
     PlacementError, ExperimentError
         If the policy cannot place, or the engine would not load what it placed.
     """
+    problem = setting.problem
     # Redundant slots come on top of the caps: only the result shows whether they are even.
     if spec.engine is not None and not spec.redundant:
         problem = for_engine(problem, engine(spec.engine))
-    policy = _with_parameters(spec, problem)
-    if policy is None:
-        placement = apply_policy(spec.policy, problem)
-    else:
-        placement = policy(problem)
-        problem.check(placement)
-    check_engine(spec, placement)
-    return placement
+    previous = None if spec.previous is None else read_fitting(spec.previous, problem)
+    choice = _quietly(Order(spec, setting, problem, previous))
+    if spec.spread:
+        choice = replace(choice, placement=spread(problem, choice.placement, seed=spec.search_seed))
+    check_engine(spec, choice.placement)
+    return choice
 
 
 def check_engine(spec: PlacementSpec, placement: Placement) -> None:
@@ -50,34 +49,49 @@ def check_engine(spec: PlacementSpec, placement: Placement) -> None:
         raise ExperimentError(f"{spec.engine} would not load the placement: {why}")
 
 
-def _with_parameters(spec: PlacementSpec, problem: PlacementProblem) -> Policy | None:
-    """Return the policy where `spec` gives it parameters, else None."""
-    if spec.policy == "least-copies":
-        return LeastCopies(beta=spec.beta, relax=spec.beta_relax, scope=spec.beta_scope)
-    if spec.beta is not None:
-        return Balanced(spec.beta, relax=spec.beta_relax, scope=spec.beta_scope)
-    if spec.previous is not None:
-        previous = read_placement(Path(spec.previous))
-        return Replace(previous, max_moves=spec.max_moves, price_hops=spec.move_price)
-    if spec.keep_groups:
-        return KeepGroups()
-    return _replicating(spec, problem) if spec.redundant else None
+def read_fitting(path: str, problem: PlacementProblem) -> Placement:
+    """Read a placement file and see that it is of the run's model and cluster.
+
+    Raises
+    ------
+    PlacementError, ExperimentError
+        If it is none, or of something else; the message names the file.
+    """
+    placement = read_placement(Path(path))
+    check_fits(placement, problem, path)
+    return placement
 
 
-def _replicating(spec: PlacementSpec, problem: PlacementProblem) -> Policy:
-    """Return the policy that fills the redundant slots."""
-    if spec.policy == "replicated":
-        return Replicated(spec.redundant)
-    if spec.policy == "hottest":
-        return _hottest(spec.redundant, problem.servers)
-    return Eplb(redundant=spec.redundant, hierarchical=spec.policy == "eplb-auto", name=spec.policy)
-
-
-def _hottest(redundant: int, servers: int) -> HottestEverywhere:
-    """Return the policy that puts as many experts on every server as the redundant slots allow."""
-    if servers < 2 or redundant < servers - 1:
+def check_fits(placement: Placement, problem: PlacementProblem, where: str) -> None:
+    """Refuse a placement of another model or cluster, naming the file it is from."""
+    if placement.model != problem.model:
         raise ExperimentError(
-            f"placement: hottest needs {max(1, servers - 1)} redundant slots for an expert on "
-            f"each of {servers} servers, got {redundant}"
+            f"{where}: places model '{placement.model}', the run is of '{problem.model}'"
         )
-    return HottestEverywhere(redundant // (servers - 1))
+    have = (placement.layers, placement.experts, placement.servers, placement.gpus_per_server)
+    want = (problem.layers, problem.experts, problem.servers, problem.gpus_per_server)
+    if have != want:
+        raise ExperimentError(f"{where}: places {_shape(*have)}, the run is of {_shape(*want)}")
+
+
+def evaluated(placement: Placement, setting: Setting, rule: str) -> Evaluation:
+    """Price a placement as the profile expects it, replicas under the rule that will run."""
+    if not placement.redundant:
+        return evaluate(placement, setting.problem)
+    return evaluate_replicas(placement, replica_problem(setting, setting.problem), make_rule(rule))
+
+
+def _quietly(order: Order) -> Choice:
+    """Place; what a policy of the user's own warns of becomes a note, not a line on stderr."""
+    if ":" not in order.spec.policy:
+        return choose(order)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        choice = choose(order)
+    said = dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught)
+    notes = tuple(f"policy '{order.spec.policy}' warns: {text}" for text in said)
+    return replace(choice, notes=choice.notes + notes)
+
+
+def _shape(layers: int, experts: int, servers: int, gpus_per_server: int) -> str:
+    return f"{layers} layers x {experts} experts on {servers} servers of {gpus_per_server} GPUs"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from experiments import options, placing  # noqa: TC001  typer reads the annotations at run time
+from experiments import options, placing
 from experiments.errors import RunError
 
 _INTERRUPTED = 130
@@ -93,14 +93,27 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     seed: options.Seed = 0,
     beta: placing.Beta = None,
     beta_relax: placing.BetaRelax = False,
+    beta_price: placing.BetaPrice = None,
     beta_scope: placing.BetaScope = "server",
-    redundant: placing.Redundant = 0,
+    redundant: placing.Redundant = None,
+    replica_rule: placing.ReplicaRule = "equal",
     previous: placing.Previous = None,
     max_moves: placing.MaxMoves = None,
     move_price: placing.MovePrice = None,
+    move_price_gb: placing.MovePriceGb = None,
     keep_groups: placing.KeepGroups = False,
+    hop_weighted: placing.HopWeighted = False,
+    domains: placing.Domains = None,
+    robust: placing.Robust = "mean",
+    flatten: placing.Flatten = 0.0,
+    links: placing.Links = "all",
+    spread: placing.Spread = False,
+    bytes_per_parameter: placing.ExpertBytes = None,
+    time_limit: placing.TimeLimit = None,
+    search_seed: placing.SearchSeed = 0,
     engine: placing.EngineName = None,
     pareto: placing.FrontFolder = None,
+    curve: placing.CurveFolder = None,
     out: options.PlacementFile = None,
     json_file: options.JsonFile = None,
 ) -> None:
@@ -109,6 +122,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     The placement is judged by replaying a trace that the policy has not seen, beside the
     placement of another policy on the same tokens.
     """
+    given = locals()
     from experiments.commands.place import run  # noqa: PLC0415  keeps --help quick
 
     run(
@@ -118,25 +132,12 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
             "tokens": tokens,
             "workload": {"seed": seed, "load": load, "judge": judge, "trace": trace},
             "attention": {"kind": attention, "tp": tp},
-            "placement": {
-                "policy": policy,
-                "layer_slots": layer_slots,
-                "server_slots": server_slots,
-                "beta": beta,
-                "beta_relax": beta_relax,
-                "beta_scope": beta_scope,
-                "redundant": redundant,
-                "previous": previous,
-                "max_moves": max_moves,
-                "move_price": move_price,
-                "keep_groups": keep_groups,
-                "engine": engine,
-            },
+            "placement": {option: given[option] for option in placing.OPTIONS},
         },
         against=against,
         out=out,
         json_file=json_file,
-        pareto=pareto,
+        folders=(pareto, curve),
     )
 
 

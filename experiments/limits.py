@@ -19,6 +19,17 @@ MAX_MOVES = 1 << 40
 """Experts of all layers that change their server."""
 MAX_REDUNDANT = 1 << 16
 """Redundant slots of a layer."""
+MAX_GB = 1e6
+"""Memory of a GPU, in units of 1e9 bytes."""
+MAX_BYTES_PER_PARAMETER = 64.0
+MAX_SECONDS = 1e7
+"""Wall seconds a policy may take: some months."""
+MAX_PRICE = 1e12
+"""Hops (or copies) for a move, a byte or a load above a cap."""
+MAX_FLATTEN = 8.0
+"""Power of an expert's load that tokens are weighed down by."""
+MAX_Z = 1e3
+"""Standard deviations over domains."""
 MAX_HOPS = 1e6
 """Per token and layer, of figures typed in."""
 

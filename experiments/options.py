@@ -64,8 +64,8 @@ PolicyName: TypeAlias = Annotated[
     str,
     typer.Option(
         help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, keep-groups, "
-        "eplb, eplb-auto, pairs, affinity, cluster-map, hottest, least-copies, replicated, "
-        "or package.module:Class."
+        "eplb, eplb-auto, pairs, affinity, cluster-map, hottest, replicated, least-copies, "
+        "least-congestion, or package.module:Class."
     ),
 ]
 Load: TypeAlias = Annotated[

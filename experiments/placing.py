@@ -2,19 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from experiments.limits import MAX_BETA, MAX_MOVES, MAX_REDUNDANT
+from experiments.limits import (
+    MAX_BETA,
+    MAX_BYTES_PER_PARAMETER,
+    MAX_FLATTEN,
+    MAX_MOVES,
+    MAX_PRICE,
+    MAX_REDUNDANT,
+    MAX_SECONDS,
+    MAX_SEED,
+)
+
+OPTIONS = (
+    "policy",
+    "layer_slots",
+    "server_slots",
+    "beta",
+    "beta_relax",
+    "beta_price",
+    "beta_scope",
+    "redundant",
+    "replica_rule",
+    "previous",
+    "max_moves",
+    "move_price",
+    "move_price_gb",
+    "keep_groups",
+    "hop_weighted",
+    "domains",
+    "robust",
+    "flatten",
+    "links",
+    "spread",
+    "bytes_per_parameter",
+    "time_limit",
+    "search_seed",
+    "engine",
+)
+"""Options of `topomoe place` that are keys of a run file's ``[placement]`` too."""
+
+
+def _number(least: float, most: float) -> dict[str, Any]:
+    """Options of a number within bounds, which NaN is not: typer's own say something else of it."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise typer.BadParameter(f"expected a number from {least:g} to {most:g}, got '{text}'")
+        return value
+
+    return {"parser": parse, "metavar": f"{least:g}..{most:g}"}
+
 
 Beta: TypeAlias = Annotated[
     float | None,
     typer.Option(
-        min=1,
-        max=MAX_BETA,
-        help="Most load of a layer on a server, over the mean; for ilp-load and least-copies.",
+        **_number(1, MAX_BETA),
+        help="Most load of a layer on a server, over the mean; for ilp-load, replicated, "
+        "least-copies and least-congestion.",
     ),
 ]
 BetaRelax: TypeAlias = Annotated[
@@ -23,13 +77,31 @@ BetaRelax: TypeAlias = Annotated[
         "--beta-relax", help="Give layers that cannot meet beta the least load found as cap."
     ),
 ]
-BetaScope: TypeAlias = Annotated[str, typer.Option(help="What beta caps: server or gpu.")]
+BetaPrice: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        **_number(0, MAX_PRICE),
+        help="Do not forbid load above beta: a mean load above it costs so many hops (copies) "
+        "per token and layer.",
+    ),
+]
+BetaScope: TypeAlias = Annotated[
+    str,
+    typer.Option(help="What beta caps, and what least-copies sends a copy to: server or gpu."),
+]
 Redundant: TypeAlias = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=0,
         max=MAX_REDUNDANT,
-        help="Slots of a layer beyond one per expert, for eplb, eplb-auto, hottest and replicated.",
+        help="Slots of a layer beyond one per expert, for every policy that replicates.",
+    ),
+]
+ReplicaRule: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Which replica a token will take: equal, nearest, lp, sglang_static, "
+        "sglang_dynamic or vllm_modulo. Figures are under this rule."
     ),
 ]
 Previous: TypeAlias = Annotated[
@@ -41,10 +113,64 @@ MaxMoves: TypeAlias = Annotated[
 ]
 MovePrice: TypeAlias = Annotated[
     float | None,
-    typer.Option(min=0, help="Hops per token and layer that every move must save."),
+    typer.Option(
+        **_number(0, MAX_PRICE), help="Hops (copies) per token and layer that every move must save."
+    ),
+]
+MovePriceGb: TypeAlias = Annotated[
+    float | None,
+    typer.Option(**_number(0, MAX_PRICE), help="The same, for every GB of weights that moves."),
 ]
 KeepGroups: TypeAlias = Annotated[
     bool, typer.Option("--keep-groups", help="Keep every routing group on one server.")
+]
+HopWeighted: TypeAlias = Annotated[
+    bool,
+    typer.Option("--hop-weighted", help="least-copies: a copy counts the hops to its place."),
+]
+Domains: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="least-copies: training traces of other traffic, instead of --trace's (the even "
+        "sequences of each). May be repeated."
+    ),
+]
+Robust: TypeAlias = Annotated[
+    str,
+    typer.Option(help="How --domains count together: mean, worst, or z for mean + z deviations."),
+]
+Flatten: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        **_number(0, MAX_FLATTEN),
+        help="least-copies: weigh tokens of hot experts down, 1 for all experts alike.",
+    ),
+]
+Links: TypeAlias = Annotated[
+    str,
+    typer.Option(help="least-congestion: whose busiest link counts, all or fabric."),
+]
+Spread: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--spread", help="Deal each server's experts to its GPUs so that the busiest is lightest."
+    ),
+]
+ExpertBytes: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        **_number(0, MAX_BYTES_PER_PARAMETER),
+        help="Of the experts' weights: 1 for FP8, 2 for BF16.",
+    ),
+]
+TimeLimit: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        **_number(0, MAX_SECONDS), help="Wall seconds for the policy; then the best found counts."
+    ),
+]
+SearchSeed: TypeAlias = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Of the policy's searches.")
 ]
 EngineName: TypeAlias = Annotated[
     str | None,
@@ -56,10 +182,22 @@ FrontFolder: TypeAlias = Annotated[
         "--pareto", help="Write the front of hops against balance into this folder: CSV and figure."
     ),
 ]
+CurveFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--curve",
+        help="With --previous: write the whole curve of moves against hops into this folder, "
+        "CSV and figure.",
+    ),
+]
 OldPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement that runs.")]
 NewPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement to move to.")]
 BytesPerParameter: TypeAlias = Annotated[
-    float, typer.Option(max=64, help="Of the experts' weights: 1 for FP8, 2 for BF16.")
+    float,
+    typer.Option(
+        **_number(0, MAX_BYTES_PER_PARAMETER),
+        help="Of the experts' weights: 1 for FP8, 2 for BF16.",
+    ),
 ]
 Everything: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Also what takes long: every load and cap, 64 servers.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.choice import apply_choice, check_engine
+from experiments.choice import apply_choice, check_engine, evaluated, read_fitting
 from experiments.clusters import find_cluster
 from experiments.errors import ExperimentError
 from experiments.limits import MAX_SERVERS
+from experiments.policies import Choice
 from experiments.workload import Workload, load_workload
 from placement import (
     Attention,
@@ -20,8 +20,6 @@ from placement import (
     Pipelined,
     Placement,
     PlacementProblem,
-    evaluate,
-    read_placement,
 )
 from topologies import Router
 from workloads import MoEModel, model
@@ -50,18 +48,23 @@ class Placed:
 
     Attributes
     ----------
-    placement
-        Where the experts went, with the policy's own report.
+    choice
+        Where the experts went, with the policy's own report, certificate and notes.
     place_s
         Wall seconds the policy took.
     expected
-        Its evaluation on the profile, before any replay.
+        Its evaluation on the profile, before any replay, replicas under the rule that will run.
     """
 
     setting: Setting
-    placement: Placement
+    choice: Choice
     place_s: float
     expected: Evaluation
+
+    @property
+    def placement(self) -> Placement:
+        """Where the experts went."""
+        return self.choice.placement
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,29 +104,17 @@ def prepare(spec: RunSpec) -> Setting:
     return Setting(shape, router, attention, workload, problem)
 
 
-def place(spec: PlacementSpec, problem: PlacementProblem) -> Placement:
+def place(spec: PlacementSpec, setting: Setting) -> Choice:
     """Let the policy place, or read the placement file and see that it fits the problem."""
     if spec.file is None:
-        return apply_choice(spec, problem)
+        return apply_choice(spec, setting)
     if "policy" in spec.model_fields_set:
         raise ExperimentError("placement: give 'policy' or 'file', not both")
-    placement = read_placement(Path(spec.file))
-    if placement.model != problem.model:
-        raise ExperimentError(
-            f"{spec.file}: places model '{placement.model}', the run is of '{problem.model}'"
-        )
-    have = (placement.layers, placement.experts, placement.servers, placement.gpus_per_server)
-    want = (problem.layers, problem.experts, problem.servers, problem.gpus_per_server)
-    if have != want:
-        raise ExperimentError(f"{spec.file}: places {_shape(*have)}, the run is of {_shape(*want)}")
+    placement = read_fitting(spec.file, setting.problem)
     if spec.layer_slots is not None or spec.server_slots is not None:
-        problem.check(placement)
+        setting.problem.check(placement)
     check_engine(spec, placement)
-    return placement
-
-
-def _shape(layers: int, experts: int, servers: int, gpus_per_server: int) -> str:
-    return f"{layers} layers x {experts} experts on {servers} servers of {gpus_per_server} GPUs"
+    return Choice(placement)
 
 
 def execute(spec: RunSpec) -> RunResult:
@@ -135,16 +126,17 @@ def place_experts(spec: RunSpec) -> Placed:
     """Run `spec` up to its placement, and price that."""
     setting = prepare(spec)
     begun = time.perf_counter()
-    placement = place(spec.placement, setting.problem)
+    choice = place(spec.placement, setting)
     seconds = time.perf_counter() - begun
-    return Placed(setting, placement, seconds, evaluate(placement, setting.problem))
+    expected = evaluated(choice.placement, setting, spec.placement.replica_rule)
+    return Placed(setting, choice, seconds, expected)
 
 
 def replayed(spec: RunSpec, placed: Placed) -> RunResult:
     """Replay the trace of a run through its placement."""
     return RunResult(
         placed.setting,
-        placed.placement,
+        placed.choice,
         placed.place_s,
         placed.expected,
         replay(spec, placed.setting, placed.placement),

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePath
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from experiments.combine import ALWAYS, refusal
 from experiments.limits import (
     MAX_BETA,
+    MAX_BYTES_PER_PARAMETER,
     MAX_CHUNK_BYTES,
+    MAX_FLATTEN,
     MAX_FLOPS,
     MAX_LAYER_SLOTS,
     MAX_MOVES,
+    MAX_PRICE,
     MAX_REDUNDANT,
+    MAX_SECONDS,
     MAX_SEED,
     MAX_SERVER_SLOTS,
     MAX_TOKENS,
     MAX_TP,
+    MAX_Z,
     MIN_FLOPS,
 )
 from experiments.tables import Table
-
-REPLICATING = ("eplb", "eplb-auto", "hottest", "replicated")
-
-CAPPED = ("ilp-load", "least-copies")
-"""Policies that take a cap on the load."""
-"""Policies that take redundant slots."""
 
 
 def _text_of_path(value: object) -> object:
@@ -46,6 +47,36 @@ ChunkBytes: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHUNK_BYTES)]
 TensorParallel: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TP)]
 Flops: TypeAlias = Annotated[float, Field(ge=MIN_FLOPS, le=MAX_FLOPS)]
 """Floating-point operations per second."""
+ReplicaRuleName: TypeAlias = Literal[
+    "equal", "nearest", "lp", "sglang_static", "sglang_dynamic", "vllm_modulo"
+]
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_number(value: object) -> object:
+    """Read a number that comes as text, as from the command line."""
+    if isinstance(value, str) and value not in ("mean", "worst"):
+        try:
+            return float(value)
+        except ValueError:
+            return math.nan
+    return value
+
+
+def _robust(value: object) -> object:
+    if value in ("mean", "worst") or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_Z
+    ):
+        return value
+    raise ValueError(f"expected mean, worst, or a number of deviations from 0 to {MAX_Z:g}")
+
+
+Robust: TypeAlias = Annotated[
+    Literal["mean", "worst"] | float, BeforeValidator(_robust), BeforeValidator(_as_number)
+]
 
 
 class WorkloadSpec(Table):
@@ -98,7 +129,9 @@ class AttentionSpec(Table):
 
 
 class PlacementSpec(Table):
-    """Where the experts go: a policy with its caps, or a placement file.
+    """Where the experts go: a policy with its options, or a placement file.
+
+    `experiments.combine` says which options go with which policy and with each other.
 
     Attributes
     ----------
@@ -109,16 +142,34 @@ class PlacementSpec(Table):
     layer_slots, server_slots
         C_layer and C_exp; by default the preset's slots, else ``ceil(2E/S)`` and
         ``ceil(LE/S)``.
-    beta, beta_relax, beta_scope
-        Fewest hops (least-copies: fewest copies) with the load of a layer on a server (or GPU)
-        at most `beta` x the mean; relaxed where a layer cannot meet that.
-    previous, max_moves, move_price
-        Fewest hops from the placement in the file `previous`: at most so many experts change
-        their server, or each saves so many hops per token and layer.
+    beta, beta_scope
+        Most load of a layer on a ``server`` (or ``gpu``) over the mean. For least-copies the
+        scope also says what a copy goes to.
+    beta_relax, beta_price
+        A layer that cannot meet beta gets the least cap found; or load above the cap is not
+        forbidden but costs so many hops (copies) per token and layer for one mean load.
+    redundant, replica_rule
+        Slots of a layer beyond one per expert, and the rule by which tokens take replicas: what
+        is placed is judged under it.
+    previous, max_moves, move_price, move_price_gb
+        From the placement in the file `previous`: at most so many experts move, or each move
+        saves so many hops (copies) per token and layer, for itself or for each 1e9 bytes moved.
     keep_groups
         Fewest hops with every routing group on one server, or a fixed run of servers.
-    redundant
-        Slots of a layer beyond one per expert, for the policies that replicate.
+    hop_weighted
+        A copy counts the hops to its place, instead of 1.
+    domains, robust, flatten
+        Training traces of several kinds of traffic (the even sequences of each) instead of the
+        run's own; how they count together: ``mean``, ``worst``, or z for mean + z x deviation;
+        and how far tokens of hot experts are weighed down, 0 to 1 and more.
+    links
+        Whose busiest link counts: ``all``, or the ``fabric``'s alone.
+    spread
+        Deal every server's experts to its GPUs anew, the busiest GPU as light as possible.
+    bytes_per_parameter
+        Of the experts' weights: 1 for FP8, 2 for BF16.
+    time_limit, search_seed
+        Wall seconds for the policy, and the seed of its searches.
     engine
         Serving engine that is to load the placement.
     """
@@ -129,37 +180,45 @@ class PlacementSpec(Table):
     server_slots: int | None = Field(default=None, ge=1, le=MAX_SERVER_SLOTS)
     beta: float | None = Field(default=None, ge=1, le=MAX_BETA)
     beta_relax: bool = False
+    beta_price: float | None = Field(default=None, ge=0, le=MAX_PRICE)
     beta_scope: Literal["server", "gpu"] = "server"
+    redundant: int | None = Field(default=None, ge=0, le=MAX_REDUNDANT)
+    replica_rule: ReplicaRuleName = "equal"
     previous: FileName | None = None
     max_moves: int | None = Field(default=None, ge=0, le=MAX_MOVES)
-    move_price: float | None = Field(default=None, ge=0)
+    move_price: float | None = Field(default=None, ge=0, le=MAX_PRICE)
+    move_price_gb: float | None = Field(default=None, ge=0, le=MAX_PRICE)
     keep_groups: bool = False
-    redundant: int = Field(default=0, ge=0, le=MAX_REDUNDANT)
+    hop_weighted: bool = False
+    domains: Annotated[tuple[FileName, ...], BeforeValidator(_as_tuple)] = ()
+    robust: Robust = "mean"
+    flatten: float = Field(default=0.0, ge=0, le=MAX_FLATTEN)
+    links: Literal["all", "fabric"] = "all"
+    spread: bool = False
+    bytes_per_parameter: float | None = Field(default=None, gt=0, le=MAX_BYTES_PER_PARAMETER)
+    time_limit: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
+    search_seed: Seed = 0
     engine: str | None = None
 
     @model_validator(mode="after")
     def _one_problem(self) -> PlacementSpec:
-        variants = {"beta": self.beta, "previous": self.previous, "keep_groups": self.keep_groups}
-        asked = [name for name, value in variants.items() if value not in (None, False)]
-        if len(asked) > 1:
-            raise ValueError(f"'{asked[0]}' and '{asked[1]}' do not combine; give one of them")
-        if asked and self.file is not None:
-            raise ValueError(f"'{asked[0]}' asks for a new placement; give it or 'file'")
-        if asked and self.policy not in (CAPPED if asked == ["beta"] else ("ilp-load",)):
-            raise ValueError(f"'{asked[0]}' goes with policy 'ilp-load', not '{self.policy}'")
+        asked = self.asked
+        if self.file is not None:
+            new = [option for option in asked if option not in ALWAYS]
+            if new:
+                raise ValueError(f"'{new[0]}' asks for a new placement; give it or 'file'")
+            return self
+        why = refusal(self.policy, asked)
+        if why is not None:
+            raise ValueError(why)
         return self
 
-    @model_validator(mode="after")
-    def _options_of_options(self) -> PlacementSpec:
-        if self.beta is None and (self.beta_relax or self.beta_scope != "server"):
-            raise ValueError("'beta_relax' and 'beta_scope' go with 'beta'")
-        if self.previous is None and (self.max_moves, self.move_price) != (None, None):
-            raise ValueError("'max_moves' and 'move_price' go with 'previous'")
-        if self.max_moves is not None and self.move_price is not None:
-            raise ValueError("give 'max_moves' or 'move_price', not both")
-        if self.redundant and self.policy not in REPLICATING:
-            raise ValueError(f"'redundant' goes with policy {', '.join(REPLICATING)}")
-        return self
+    @property
+    def asked(self) -> list[str]:
+        """Options given other than by default."""
+        fields = type(self).model_fields
+        options = [name for name in fields if name not in ("policy", "file")]
+        return [name for name in options if getattr(self, name) != fields[name].default]
 
 
 class NetworkSpec(Table):
@@ -223,4 +282,5 @@ def input_files(spec: RunSpec) -> list[str | None]:
     """Return the files a run reads, None for those it does without."""
     cluster = spec.cluster if spec.cluster.endswith(".toml") else None
     work, placement = spec.workload, spec.placement
-    return [cluster, work.load, work.judge, work.trace, placement.file, placement.previous]
+    files = (work.load, work.judge, work.trace, placement.file, placement.previous)
+    return [cluster, *files, *placement.domains]

@@ -89,6 +89,12 @@ def _recorded_load(shape: MoEModel, spec: WorkloadSpec, tokens: int) -> Workload
     return Workload(profile=profile, trace=trace, source=source, deviation=deviation)
 
 
+def domain_profile(shape: MoEModel, path: Path) -> ExpertProfile:
+    """Profile of the even sequences of a recorded trace, for the odd ones may be judged."""
+    fitted = _sequences(read_trace(path, shape), 0)
+    return ExpertProfile.from_trace(fitted, keep_choices=True)
+
+
 def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload:
     recorded = read_trace(path, shape)
     if len(recorded.seq_lens) < 2:

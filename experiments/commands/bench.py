@@ -52,7 +52,7 @@ def run(*, json_file: Path | None, everything: bool = False, table: Path | None 
     )
     console.print("preparing loads and traces ...", style="dim")
     setting = prepare(_CASE)
-    placement = place(_CASE.placement, setting.problem)
+    placement = place(_CASE.placement, setting).placement
     rows = [*_solvers(setting), *_replays(placement)]
     if everything:
         rows += _larger()
