@@ -137,7 +137,8 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
         against=against,
         out=out,
         json_file=json_file,
-        folders=(pareto, curve),
+        pareto=pareto,
+        curve=curve,
     )
 
 
@@ -153,12 +154,16 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
     tokens: options.Tokens = None,
     seed: options.Seed = 0,
     bytes_per_parameter: placing.BytesPerParameter = 1.0,
+    replica_rule: placing.ReplicaRule = "equal",
     json_file: options.JsonFile = None,
 ) -> None:
     """Say what moving from the OLD placement to the NEW one costs and gains.
 
     Moved bytes and the time they take over the links, hops and step time of the same tokens
     under both placements, and the tokens after which the move has paid.
+
+    A replay takes one slot per expert. Where a placement has replicas both are priced from the
+    profile instead, under --replica-rule: hops, balance and busiest links, without a step time.
     """
     from experiments.commands.worth import run  # noqa: PLC0415  keeps --help quick
 
@@ -170,6 +175,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
             "tokens": tokens,
             "workload": {"seed": seed, "load": load, "trace": trace},
             "attention": {"kind": attention, "tp": tp},
+            "placement": {"replica_rule": replica_rule},
         },
         bytes_per_parameter=bytes_per_parameter,
         json_file=json_file,

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from placement.congestion import CongestionResult
     from placement.policy import Policy
 
+ANYWHERE = ("equal", "sglang_dynamic", "vllm_modulo")
+"""Replica rules by which a token's replica does not depend on where the token is."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:

@@ -53,7 +53,8 @@ ReplicaRuleName: TypeAlias = Literal[
 
 
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    """Take a list, as TOML and the command line give it, the latter None for an empty one."""
+    return tuple(value or ()) if isinstance(value, list | None) else value
 
 
 def _as_number(value: object) -> object:

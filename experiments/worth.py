@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.errors import ExperimentError
+from experiments.choice import check_fits, evaluated
+from experiments.policies import ANYWHERE, link_cost, replica_problem
 from experiments.run import prepare, replay
-from placement import evaluate
+from placement import DataParallel, evaluate
 from placement.memory import slot_bytes
 from placement.moves.worth import StepFigures, Worth, transfers, worth
+from placement.replicas import make_rule
+from placement.replicas.rules import gpu_load, replica_flows
 
 if TYPE_CHECKING:
     from experiments.run import Setting
@@ -21,34 +24,48 @@ if TYPE_CHECKING:
 
 
 def weigh(
-    old: Placement, new: Placement, spec: RunSpec, *, bytes_per_parameter: float = 1.0
+    old: Placement,
+    new: Placement,
+    spec: RunSpec,
+    *,
+    bytes_per_parameter: float = 1.0,
+    names: tuple[str, str] = ("the old placement", "the new placement"),
 ) -> Worth:
     """Say what moving from `old` to `new` costs and gains in the run's setting.
+
+    Placements with one slot an expert are replayed. Where one has replicas, which a replay does
+    not take, both are priced from the profile under the run's replica rule: hops, balance and
+    busiest links, and no step time.
 
     Parameters
     ----------
     old, new
         Placements of the run's model on its cluster.
     spec
-        Model, cluster, attention, workload and network; its own placement is not looked at.
+        Model, cluster, attention, workload, network and replica rule; its own placement is not
+        looked at.
     bytes_per_parameter
         Of the experts' weights: 1 for FP8, 2 for BF16.
+    names
+        What errors call the two placements: their files.
 
     Raises
     ------
-    PlacementError, ExperimentError
-        If the placements are of another model, shape or cluster.
+    ExperimentError
+        If a placement is of another model, shape or cluster.
     """
     setting = prepare(spec)
-    _check_fit(old, setting)
+    for placement, name in zip((old, new), names, strict=True):
+        check_fits(placement, setting.problem, name)
     moves = transfers(old, new, server_distance=setting.router.server_distance())
     weight = slot_bytes(setting.model, bytes_per_parameter=bytes_per_parameter)
+    step = _expected if old.redundant or new.redundant else _replayed
     return worth(
         moves,
         gpus_per_server=old.gpus_per_server,
         bytes_per_slot=weight,
         moving_s=moving_seconds(moves, setting.router, bytes_per_slot=weight),
-        steps=(_step(old, spec, setting), _step(new, spec, setting)),
+        steps=(step(old, spec, setting), step(new, spec, setting)),
         step_tokens=setting.workload.trace.tokens,
     )
 
@@ -66,25 +83,40 @@ def moving_seconds(moves: Transfers, router: Router, *, bytes_per_slot: int) -> 
     return float((carried / router.cluster.bandwidth_Bps).max() + latency.max())
 
 
-def _step(placement: Placement, spec: RunSpec, setting: Setting) -> StepFigures:
+def _replayed(placement: Placement, spec: RunSpec, setting: Setting) -> StepFigures:
     result = replay(spec, setting, placement)
+    expected = evaluate(placement, setting.problem)
     return StepFigures(
-        hops=evaluate(placement, setting.problem).hops_per_token_layer,
+        hops=expected.hops_per_token_layer,
         byte_hops=float(result.byte_hops),
         busiest_s=float(result.busiest_s.sum()),
         step_s=result.step_s,
+        balance_gpu=expected.balance_gpu,
     )
 
 
-def _check_fit(old: Placement, setting: Setting) -> None:
-    cluster = setting.router.cluster
-    for what, have, want in (
-        ("model", old.model, setting.model.name),
-        ("GPUs", old.gpus, cluster.gpus),
-        ("GPUs per server", old.gpus_per_server, cluster.gpus_per_server),
+def _expected(placement: Placement, spec: RunSpec, setting: Setting) -> StepFigures:
+    expected = evaluated(placement, setting, spec.placement.replica_rule)
+    return StepFigures(
+        hops=expected.hops_per_token_layer,
+        byte_hops=None,
+        busiest_s=_busiest_seconds(placement, spec, setting),
+        step_s=None,
+        balance_gpu=expected.balance_gpu,
+    )
+
+
+def _busiest_seconds(placement: Placement, spec: RunSpec, setting: Setting) -> float | None:
+    """Expected seconds of the busiest links; None where GPU loads alone do not decide them.
+
+    They do where every token takes a replica with the same probability, wherever it is.
+    """
+    if (
+        spec.placement.replica_rule not in ANYWHERE
+        or setting.router.rule != "shares"
+        or not isinstance(setting.attention, DataParallel)
     ):
-        if have != want:
-            raise ExperimentError(
-                f"the old placement has {what} {have!r}, cluster '{cluster.name}' and run have "
-                f"{want!r}; expected the same"
-            )
+        return None
+    problem = replica_problem(setting, setting.problem)
+    flows = replica_flows(placement, problem, make_rule(spec.placement.replica_rule))
+    return float(link_cost(setting).seconds(gpu_load(placement, flows)).max(axis=2).sum())

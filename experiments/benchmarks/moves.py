@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.clusters import find_cluster
+from experiments.curves import point_rows
 from placement import IlpLoad, Pipelined, PlacementProblem, evaluate
 from placement.moves.replace import Replace, count_moves, curve
 from topologies import Router
@@ -88,20 +89,7 @@ def solve_rows(data: Path, *, layer_slots: Iterable[int] = LAYER_SLOTS) -> list[
 def _curve(
     case: str, old: PlacementProblem, new: PlacementProblem, points: int
 ) -> Iterator[dict[str, Any]]:
-    previous = IlpLoad()(old)
-    found = curve(new, previous, points)
-    most, least = found[0].hops, found[-1].hops
-    for point in found:
-        yield {
-            "case": case,
-            "layer_slots": new.layer_slots,
-            "moved": point.moved,
-            "moved_share": point.moved / (new.layers * new.experts),
-            "hops": point.hops,
-            "bound_hops": point.bound,
-            "recovered": (most - point.hops) / (most - least),
-            "bound_recovered": (most - point.bound) / (most - least),
-        }
+    return point_rows(case, new, curve(new, IlpLoad()(old), points))
 
 
 def _solves(case: str, old: PlacementProblem, new: PlacementProblem) -> Iterator[dict[str, Any]]:

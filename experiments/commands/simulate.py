@@ -36,6 +36,8 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
         f"{result.replay.tokens} tokens"
     )
     console.print(figures_table({result.placement.policy: figures}))
+    for note in result.choice.notes:
+        console.print(note)
     if out is not None:
         with staged(out) as stage:
             for name, table in tables(result.replay).items():
@@ -63,14 +65,17 @@ def read_run(path: Path) -> RunSpec:
     content = read_toml(path)
     for table, keys in (
         ("workload", ("load", "judge", "trace")),
-        ("placement", ("file", "previous")),
+        ("placement", ("file", "previous", "domains")),
     ):
         section: Any = content.get(table)
         if not isinstance(section, dict):
             continue
         for key in keys:
-            if isinstance(section.get(key), str):
-                section[key] = str(path.parent / section[key])
+            value = section.get(key)
+            if isinstance(value, str):
+                section[key] = str(path.parent / value)
+            elif isinstance(value, list):
+                section[key] = [path.parent / x if isinstance(x, str) else x for x in value]
     cluster = content.get("cluster")
     if isinstance(cluster, str) and cluster.endswith(".toml"):
         content["cluster"] = str(path.parent / cluster)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from experiments.atomic import check_destinations
-from experiments.commands.place import symmetric
+from experiments.commands.remarks import symmetric
 from experiments.commands.show import console, write_json
 from experiments.run import prepare
 from experiments.spec import RunSpec, input_files
@@ -32,16 +32,27 @@ def run(
 ) -> None:
     """Compare two placement files, print what the move costs and gains, and the verdict.
 
-    The model is that of the old placement.
+    The model is that of the old placement; `content` as of a run file.
     """
     before, after = read_placement(old), read_placement(new)
     spec = resolve(RunSpec, {**content, "model": before.model}, "worth")
     check_destinations([json_file], inputs=[old, new, *input_files(spec)])
-    result = weigh(before, after, spec, bytes_per_parameter=bytes_per_parameter)
+    result = weigh(
+        before,
+        after,
+        spec,
+        bytes_per_parameter=bytes_per_parameter,
+        names=(str(old), str(new)),
+    )
     setting = prepare(spec)
+    replicas = before.redundant or after.redundant
+    tokens, rule = setting.workload.trace.tokens, spec.placement.replica_rule
+    how = (
+        f"priced from the profile, replicas taken by the rule '{rule}'" if replicas else "replayed"
+    )
     console.print(
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; "
-        f"{setting.workload.source}; {setting.workload.trace.tokens} tokens replayed"
+        f"{setting.workload.source}; {tokens} tokens {how}"
     )
     console.print(_moving(result))
     console.print(_gains(result))
@@ -68,14 +79,19 @@ def _gains(result: Worth) -> Table:
     table.add_column("")
     for name in ("old", "new", "saves"):
         table.add_column(name, justify="right")
-    for label, scale, old, new in (
-        ("expected hops per token and layer", 1.0, result.old.hops, result.new.hops),
-        ("byte-hops of the step, 1e9", 1e-9, result.old.byte_hops, result.new.byte_hops),
-        ("busiest links, ms a step", 1e3, result.old.busiest_s, result.new.busiest_s),
-        ("step, ms", 1e3, result.old.step_s, result.new.step_s),
+    old, new = result.old, result.new
+    for label, scale, before, after in (
+        ("expected hops per token and layer", 1.0, old.hops, new.hops),
+        ("busiest GPU / mean", 1.0, old.balance_gpu, new.balance_gpu),
+        ("byte-hops of the step, 1e9", 1e-9, old.byte_hops, new.byte_hops),
+        ("busiest links, ms a step", 1e3, old.busiest_s, new.busiest_s),
+        ("step, ms", 1e3, old.step_s, new.step_s),
     ):
-        saved = 100 * (old - new) / old if old > 0 else 0.0
-        table.add_row(label, f"{old * scale:,.4f}", f"{new * scale:,.4f}", f"{saved:.2f} %")
+        if before is not None and after is not None:
+            saved = 100 * (before - after) / before if before > 0 else 0.0
+            table.add_row(
+                label, f"{before * scale:,.4f}", f"{after * scale:,.4f}", f"{saved:.2f} %"
+            )
     return table
 
 

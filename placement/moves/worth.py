@@ -99,24 +99,29 @@ def transfers(old: Placement, new: Placement, *, server_distance: NDArray[np.int
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """A step replayed under one placement, and what the profile expects of it.
+    """A step under one placement: as the profile expects it, and replayed where it can be.
 
     Attributes
     ----------
     hops
         Expected hops per token and layer, from the profile.
     byte_hops
-        Bytes times hops of the replayed step.
+        Bytes times hops of the replayed step; None without a replay.
     busiest_s
-        Seconds of every layer's busiest link, dispatch and combine, summed over the step.
+        Seconds of every layer's busiest link, dispatch and combine, summed over the step; None
+        where it is not known.
     step_s
-        Seconds of the step.
+        Seconds of the step; None without a replay.
+    balance_gpu
+        Expected load of the busiest GPU over the mean, mean over layers; None where it is not
+        asked for.
     """
 
     hops: float
-    byte_hops: float
-    busiest_s: float
-    step_s: float
+    byte_hops: float | None
+    busiest_s: float | None
+    step_s: float | None
+    balance_gpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,27 +156,37 @@ class Worth:
         return _gain(self.old.hops, self.new.hops)
 
     @property
-    def step_gain(self) -> float:
-        """Share of the step time that the new placement saves."""
+    def step_gain(self) -> float | None:
+        """Share of the step time that the new placement saves; None without step times."""
+        if self.old.step_s is None or self.new.step_s is None:
+            return None
         return _gain(self.old.step_s, self.new.step_s)
 
     @property
-    def gained_s_per_token(self) -> float:
+    def gained_s_per_token(self) -> float | None:
         """Seconds saved per token of the step; negative where the new placement is slower."""
+        if self.step_gain is None or self.old.step_s is None:
+            return None
         return self.step_gain * self.old.step_s / self.step_tokens
 
     @property
     def break_even_tokens(self) -> float | None:
-        """Tokens until the moving time is earned back; None is never."""
-        if self.moved_slots == 0 or self.step_gain <= 0:
+        """Tokens until the moving time is earned back; None is never, or not known."""
+        gained = self.gained_s_per_token
+        if self.moved_slots == 0 or gained is None or gained <= 0:
             return None
-        return self.moving_s / self.gained_s_per_token
+        return self.moving_s / gained
 
     @property
     def verdict(self) -> str:
         """One line for people."""
         if self.moved_slots == 0:
             return "nothing moves: both placements put the same experts on the same GPUs"
+        if self.step_gain is None:
+            return (
+                f"no break-even without step times: of the expected hops {self.hops_gain:.2%} is "
+                "saved, the rest is for you to weigh"
+            )
         tokens = self.break_even_tokens
         if tokens is not None:
             steps = tokens / self.step_tokens

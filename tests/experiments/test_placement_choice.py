@@ -41,13 +41,13 @@ def spec(**placement: object) -> RunSpec:
     ("asked", "message"),
     [
         ({"beta": 1.5, "keep_groups": True}, "'beta' and 'keep_groups' do not combine"),
-        ({"beta": 1.5, "policy": "eplb"}, "'beta' goes with policy 'ilp-load', not 'eplb'"),
+        ({"beta": 1.5, "policy": "eplb"}, "'beta' goes with policy ilp-load, replicated, "),
         ({"beta": 1.5, "file": "map.json"}, "give it or 'file'"),
         ({"beta": 0.9}, "placement.beta: Input should be greater than or equal to 1"),
-        ({"beta_relax": True}, "go with 'beta'"),
-        ({"max_moves": 3}, "go with 'previous'"),
-        ({"previous": "a", "max_moves": 3, "move_price": 0.1}, "not both"),
-        ({"redundant": 8}, "'redundant' goes with policy eplb, eplb-auto, hottest"),
+        ({"beta_relax": True}, "'beta_relax' goes with 'beta'"),
+        ({"max_moves": 3}, "'max_moves' goes with 'previous'"),
+        ({"previous": "a", "max_moves": 3, "move_price": 0.1}, "give one of them"),
+        ({"redundant": 8, "policy": "greedy"}, "'redundant' goes with policy ilp-load, repl"),
     ],
 )
 def test_options_that_do_not_go_together(asked: dict[str, Any], message: str) -> None:
@@ -85,7 +85,7 @@ def test_redundant_slots(policy: str, redundant: int, slots: int) -> None:
 
 def test_too_few_redundant_slots() -> None:
     """An expert everywhere takes a slot on each other server."""
-    with pytest.raises(ExperimentError, match="hottest needs 3 redundant slots"):
+    with pytest.raises(ExperimentError, match="hottest takes 3 redundant slots"):
         place_experts(spec(policy="hottest", redundant=2))
 
 

@@ -20,7 +20,7 @@ from experiments.run import prepare
 from experiments.spec import RunSpec
 from experiments.tables import resolve
 from experiments.worth import moving_seconds, weigh
-from placement import Contiguous, IlpLoad, Placement, PlacementError, placement_json
+from placement import Contiguous, IlpLoad, Placement, placement_json
 from placement.moves.replace import Replace, count_moves
 from placement.moves.worth import Transfers
 from topologies import Router
@@ -116,12 +116,12 @@ def test_moving_time_by_hand() -> None:
 def test_placements_of_something_else() -> None:
     """Another model or cluster is a one-line error that names both."""
     old, new = placements()
-    with pytest.raises(ExperimentError, match="has model 'other', cluster 'ep32' and run have"):
-        weigh(replace(old, model="other"), new, spec())
-    with pytest.raises(ExperimentError, match="has GPUs 32, cluster 'ep64' and run have 64"):
+    with pytest.raises(ExperimentError, match="a: places model 'other', the run is of"):
+        weigh(replace(old, model="other"), new, spec(), names=("a", "b"))
+    with pytest.raises(ExperimentError, match="on 4 servers of 8 GPUs, the run is of .* on 8 serv"):
         weigh(old, new, spec(cluster="ep64"))
-    with pytest.raises(PlacementError, match="the old placement has model"):
-        weigh(old, replace(new, model="other"), spec())
+    with pytest.raises(ExperimentError, match="b: places model 'other'"):
+        weigh(old, replace(new, model="other"), spec(), names=("a", "b"))
     assert model(MODEL).layers == old.layers == IlpLoad()(prepare(spec()).problem).layers
 
 
