@@ -108,6 +108,8 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     flatten: placing.Flatten = 0.0,
     links: placing.Links = "all",
     spread: placing.Spread = False,
+    gpu_memory_gb: placing.GpuMemory = None,
+    kv_tokens: placing.KvTokens = 0,
     bytes_per_parameter: placing.ExpertBytes = None,
     time_limit: placing.TimeLimit = None,
     search_seed: placing.SearchSeed = 0,
@@ -153,7 +155,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
     tp: options.TensorParallel = 1,
     tokens: options.Tokens = None,
     seed: options.Seed = 0,
-    bytes_per_parameter: placing.BytesPerParameter = 1.0,
+    bytes_per_parameter: placing.ExpertBytes = None,
     replica_rule: placing.ReplicaRule = "equal",
     json_file: options.JsonFile = None,
 ) -> None:
@@ -175,9 +177,11 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
             "tokens": tokens,
             "workload": {"seed": seed, "load": load, "trace": trace},
             "attention": {"kind": attention, "tp": tp},
-            "placement": {"replica_rule": replica_rule},
+            "placement": {
+                "replica_rule": replica_rule,
+                "bytes_per_parameter": bytes_per_parameter,
+            },
         },
-        bytes_per_parameter=bytes_per_parameter,
         json_file=json_file,
     )
 

@@ -35,6 +35,8 @@ ALWAYS = (
     "server_slots",
     "engine",
     "replica_rule",
+    "gpu_memory_gb",
+    "kv_tokens",
     "bytes_per_parameter",
 )
 """Options that every policy takes, a placement file and a user's own policy too."""
@@ -47,6 +49,7 @@ NEEDS = {
     "move_price": "previous",
     "move_price_gb": "previous",
     "robust": "domains",
+    "kv_tokens": "gpu_memory_gb",
 }
 """Options that mean something only with another one."""
 

@@ -12,11 +12,13 @@ from experiments.limits import (
     MAX_BETA,
     MAX_BYTES_PER_PARAMETER,
     MAX_FLATTEN,
+    MAX_GB,
     MAX_MOVES,
     MAX_PRICE,
     MAX_REDUNDANT,
     MAX_SECONDS,
     MAX_SEED,
+    MAX_TOKENS,
 )
 
 OPTIONS = (
@@ -40,6 +42,8 @@ OPTIONS = (
     "flatten",
     "links",
     "spread",
+    "gpu_memory_gb",
+    "kv_tokens",
     "bytes_per_parameter",
     "time_limit",
     "search_seed",
@@ -156,11 +160,22 @@ Spread: TypeAlias = Annotated[
         "--spread", help="Deal each server's experts to its GPUs so that the busiest is lightest."
     ),
 ]
+GpuMemory: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        **_number(0, MAX_GB),
+        help="GB of a GPU: experts get what is left beside all other weights and --kv-tokens.",
+    ),
+]
+KvTokens: TypeAlias = Annotated[
+    int,
+    typer.Option(min=0, max=MAX_TOKENS, help="Tokens whose KV cache a GPU is to hold."),
+]
 ExpertBytes: TypeAlias = Annotated[
     float | None,
     typer.Option(
         **_number(0, MAX_BYTES_PER_PARAMETER),
-        help="Of the experts' weights: 1 for FP8, 2 for BF16.",
+        help="Of the experts' weights: 1 for FP8, 2 for BF16; by default the model's own.",
     ),
 ]
 TimeLimit: TypeAlias = Annotated[
@@ -192,13 +207,6 @@ CurveFolder: TypeAlias = Annotated[
 ]
 OldPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement that runs.")]
 NewPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement to move to.")]
-BytesPerParameter: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        **_number(0, MAX_BYTES_PER_PARAMETER),
-        help="Of the experts' weights: 1 for FP8, 2 for BF16.",
-    ),
-]
 Everything: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Also what takes long: every load and cap, 64 servers.")
 ]

@@ -12,9 +12,10 @@ from experiments.workload import domain_profile
 from placement import DataParallel, Ilp, IlpLoad, apply_policy
 from placement.balance import Balanced
 from placement.congestion import CongestionProblem, LeastCongestion, LinkCost
-from placement.field import Eplb, HottestEverywhere
+from placement.field import Eplb, HottestEverywhere, doubled_warning
 from placement.groups import KeepGroups
-from placement.moves import Replace, slot_bytes
+from placement.memory import slot_bytes
+from placement.moves import Replace
 from placement.policies import POLICIES
 from placement.replicas import ReplicaProblem, Replicated
 from placement.search import LeastCopies, LocalSearch
@@ -198,16 +199,14 @@ def _search_options(order: Order) -> dict[str, Any]:
         "scope": spec.beta_scope,
         "beta": spec.beta,
         "relax": spec.beta_relax,
-        "base": _replicas_first(order),
+        "beta_price": spec.beta_price,
+        "redundant": spec.redundant if order.previous is not None else spec.redundant or None,
         "previous": order.previous,
         "max_moves": spec.max_moves,
         "move_price": price,
         "seed": spec.search_seed,
+        "time_limit_s": spec.time_limit,
     }
-
-
-def _replicas_first(order: Order) -> Policy | None:
-    return Replicated(order.spec.redundant) if order.spec.redundant else None
 
 
 def _searched(order: Order, policy: Policy) -> Choice:
@@ -290,7 +289,9 @@ def _balancer(order: Order) -> Choice:
     name = order.spec.policy
     redundant = order.spec.redundant or 0
     policy = Eplb(redundant=redundant, hierarchical=name == "eplb-auto", name=name)
-    return Choice(policy(order.problem))
+    placement = policy(order.problem)
+    warning = doubled_warning(placement)
+    return Choice(placement, notes=() if warning is None else (warning,))
 
 
 def _hottest(order: Order) -> Choice:
@@ -309,9 +310,7 @@ def _hottest(order: Order) -> Choice:
 
 
 def _slot_bytes(order: Order) -> int:
-    return slot_bytes(
-        order.setting.model, **_given(bytes_per_parameter=order.spec.bytes_per_parameter)
-    )
+    return slot_bytes(order.setting.model, bytes_per_parameter=order.spec.bytes_per_parameter)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from placement import (
     Placement,
     PlacementProblem,
 )
+from placement.memory import Memory, check_memory, memory_caps
 from topologies import Router
 from workloads import MoEModel, model
 
@@ -33,13 +34,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Setting:
-    """Everything of a run that stands before the experts are placed."""
+    """Everything of a run that stands before the experts are placed.
+
+    Attributes
+    ----------
+    model, router, attention, workload
+        What is placed, where, and for which tokens.
+    problem
+        All that a policy may see.
+    memory
+        Of a GPU; None where nothing is said of it.
+    """
 
     model: MoEModel
     router: Router
     attention: Attention
     workload: Workload
     problem: PlacementProblem
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,16 +113,25 @@ def prepare(spec: RunSpec) -> Setting:
         layer_slots=layer_slots,
         server_slots=server_slots,
     )
-    return Setting(shape, router, attention, workload, problem)
+    memory = _memory(spec)
+    if memory is not None:
+        slots = spec.placement.redundant or 0
+        problem = memory_caps(problem, shape, memory, redundant=slots)
+    return Setting(shape, router, attention, workload, problem, memory)
 
 
 def place(spec: PlacementSpec, setting: Setting) -> Choice:
-    """Let the policy place, or read the placement file and see that it fits the problem."""
-    if spec.file is None:
-        return apply_choice(spec, setting)
+    """Let the policy place, or read the placement file; see that it fits problem and memory."""
+    choice = apply_choice(spec, setting) if spec.file is None else _from_file(spec, setting)
+    if setting.memory is not None:
+        check_memory(choice.placement, setting.model, setting.memory)
+    return choice
+
+
+def _from_file(spec: PlacementSpec, setting: Setting) -> Choice:
     if "policy" in spec.model_fields_set:
         raise ExperimentError("placement: give 'policy' or 'file', not both")
-    placement = read_fitting(spec.file, setting.problem)
+    placement = read_fitting(spec.file or "", setting.problem)
     if spec.layer_slots is not None or spec.server_slots is not None:
         setting.problem.check(placement)
     check_engine(spec, placement)
@@ -186,6 +207,19 @@ def _attention(spec: AttentionSpec, shape: MoEModel, cluster: Cluster) -> Attent
     if spec.kind == "pipelined":
         return Pipelined(*layout)
     return DataParallel(*layout, tp=spec.tp)
+
+
+def _memory(spec: RunSpec) -> Memory | None:
+    """Return the memory of a GPU; GPUs that hold the same tokens share the attention weights."""
+    table = spec.placement
+    if table.gpu_memory_gb is None:
+        return None
+    return Memory(
+        gpu_bytes=round(table.gpu_memory_gb * 1e9),
+        kv_tokens=table.kv_tokens,
+        bytes_per_parameter=table.bytes_per_parameter,
+        tp=spec.attention.tp,
+    )
 
 
 def _caps(spec: RunSpec, shape: MoEModel, cluster: Cluster) -> tuple[int | None, int | None]:

@@ -15,6 +15,7 @@ from experiments.limits import (
     MAX_CHUNK_BYTES,
     MAX_FLATTEN,
     MAX_FLOPS,
+    MAX_GB,
     MAX_LAYER_SLOTS,
     MAX_MOVES,
     MAX_PRICE,
@@ -167,8 +168,12 @@ class PlacementSpec(Table):
         Whose busiest link counts: ``all``, or the ``fabric``'s alone.
     spread
         Deal every server's experts to its GPUs anew, the busiest GPU as light as possible.
+    gpu_memory_gb, kv_tokens
+        Memory of a GPU, in units of 1e9 bytes, and the tokens whose KV cache it is to hold:
+        expert slots take what is left beside these and all other weights.
     bytes_per_parameter
-        Of the experts' weights: 1 for FP8, 2 for BF16.
+        Of the experts' weights, 1 for FP8, 2 for BF16; by default the model's own, scales
+        included.
     time_limit, search_seed
         Wall seconds for the policy, and the seed of its searches.
     engine
@@ -196,6 +201,8 @@ class PlacementSpec(Table):
     flatten: float = Field(default=0.0, ge=0, le=MAX_FLATTEN)
     links: Literal["all", "fabric"] = "all"
     spread: bool = False
+    gpu_memory_gb: float | None = Field(default=None, gt=0, le=MAX_GB)
+    kv_tokens: int = Field(default=0, ge=0, le=MAX_TOKENS)
     bytes_per_parameter: float | None = Field(default=None, gt=0, le=MAX_BYTES_PER_PARAMETER)
     time_limit: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
     search_seed: Seed = 0

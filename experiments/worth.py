@@ -28,7 +28,6 @@ def weigh(
     new: Placement,
     spec: RunSpec,
     *,
-    bytes_per_parameter: float = 1.0,
     names: tuple[str, str] = ("the old placement", "the new placement"),
 ) -> Worth:
     """Say what moving from `old` to `new` costs and gains in the run's setting.
@@ -42,10 +41,8 @@ def weigh(
     old, new
         Placements of the run's model on its cluster.
     spec
-        Model, cluster, attention, workload, network and replica rule; its own placement is not
-        looked at.
-    bytes_per_parameter
-        Of the experts' weights: 1 for FP8, 2 for BF16.
+        Model, cluster, attention, workload and network; of its placement the replica rule and
+        the bytes per parameter.
     names
         What errors call the two placements: their files.
 
@@ -58,7 +55,7 @@ def weigh(
     for placement, name in zip((old, new), names, strict=True):
         check_fits(placement, setting.problem, name)
     moves = transfers(old, new, server_distance=setting.router.server_distance())
-    weight = slot_bytes(setting.model, bytes_per_parameter=bytes_per_parameter)
+    weight = slot_bytes(setting.model, bytes_per_parameter=spec.placement.bytes_per_parameter)
     step = _expected if old.redundant or new.redundant else _replayed
     return worth(
         moves,

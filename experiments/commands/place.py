@@ -6,10 +6,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from experiments.atomic import check_destinations, write_atomic
-from experiments.combine import TAKES, taking
+from experiments.combine import ALWAYS, TAKES, taking
 from experiments.commands.curve import curve_files, read_start, write_curve
 from experiments.commands.front import front_files, write_front
-from experiments.commands.remarks import congestion_figures, moves_made, remarks, symmetric
+from experiments.commands.remarks import (
+    congestion_figures,
+    memory_figures,
+    moves_made,
+    remarks,
+    symmetric,
+)
 from experiments.commands.show import console, figures_table, write_json
 from experiments.metrics import expected_metrics, metrics
 from experiments.run import place_experts, replayed
@@ -89,8 +95,7 @@ def _heading(spec: RunSpec, placed: Placed) -> str:
 
 def _other(spec: RunSpec, policy: str, redundant: int | None) -> Placed | None:
     """Place by the policy to compare with; None where the caps leave it no placement."""
-    same = ("layer_slots", "server_slots", "replica_rule")
-    options = {name: getattr(spec.placement, name) for name in same}
+    options = {name: getattr(spec.placement, name) for name in ALWAYS if name != "engine"}
     try:
         return place_experts(
             spec.model_copy(
@@ -133,6 +138,7 @@ def _for_programs(
         "replica_rule": spec.placement.replica_rule if placement.redundant else None,
         "moves": {**asdict(moves), "kept": moves.kept} if moves else None,
         "congestion": congestion_figures(congestion) if congestion else None,
+        "memory": memory_figures(placed),
         "notes": list(placed.choice.notes),
         "against": {"policy": against, **columns[against]} if against in columns else None,
     }

@@ -12,6 +12,7 @@ from experiments.policies import ANYWHERE
 from placement import InfeasibleError, PlacementError, read_placement
 from placement.engines import accepting
 from placement.groups import KeepGroups
+from placement.memory import memory_report
 from placement.moves import Moves, transfers
 from placement.search import copies_per_token
 from topologies import LinkClass
@@ -44,7 +45,7 @@ def remarks(
         lines.append(_solve(placed.placement.solve, placed.expected.hops_per_token_layer))
     if placed.choice.congestion is not None:
         lines.append(_relief(placed.choice.congestion, placed.setting.router.cluster))
-    lines += _scattering(placed)
+    lines += [*_memory(placed), *_scattering(placed)]
     if symmetric(placed.setting.problem.cost) and _whoever_sends(spec, placed):
         lines.append(
             "Every placement has the same expected hops here: all servers are equally far from "
@@ -96,6 +97,37 @@ def congestion_figures(result: CongestionResult) -> dict[str, Any]:
         "gap": result.gap,
         "layers": layers,
     }
+
+
+def memory_figures(placed: Placed) -> dict[str, Any] | None:
+    """Return what the fullest GPU holds, for programs; None where its memory is not known."""
+    memory = placed.setting.memory
+    if memory is None:
+        return None
+    report = memory_report(placed.placement, placed.setting.model, memory)
+    return {
+        "gpu": report.gpu,
+        "slots": report.slots,
+        "gigabytes": report.gigabytes(),
+        "kv_tokens_fit": report.kv_tokens_fit,
+    }
+
+
+def _memory(placed: Placed) -> list[str]:
+    """Say what the fullest GPU holds, and how many tokens' cache fits beside it."""
+    figures = memory_figures(placed)
+    if figures is None:
+        return []
+    size = figures["gigabytes"]
+    experts = size["experts"] + size["mtp_experts"]
+    taken = sum(size.values()) - size["free"]
+    text = (
+        f"memory: the fullest GPU ({figures['gpu']}) holds {figures['slots']} expert slots, "
+        f"{experts:.2f} GB, and {taken - experts:.2f} GB of other weights and KV cache; "
+        f"{size['free']:.2f} GB are free, so that the cache of {figures['kv_tokens_fit']:,} tokens "
+        "fits in all"
+    )
+    return [text]
 
 
 def _whoever_sends(spec: RunSpec, placed: Placed) -> bool:

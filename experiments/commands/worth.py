@@ -27,7 +27,6 @@ def run(
     new: Path,
     content: dict[str, Any],
     *,
-    bytes_per_parameter: float,
     json_file: Path | None,
 ) -> None:
     """Compare two placement files, print what the move costs and gains, and the verdict.
@@ -37,13 +36,7 @@ def run(
     before, after = read_placement(old), read_placement(new)
     spec = resolve(RunSpec, {**content, "model": before.model}, "worth")
     check_destinations([json_file], inputs=[old, new, *input_files(spec)])
-    result = weigh(
-        before,
-        after,
-        spec,
-        bytes_per_parameter=bytes_per_parameter,
-        names=(str(old), str(new)),
-    )
+    result = weigh(before, after, spec, names=(str(old), str(new)))
     setting = prepare(spec)
     replicas = before.redundant or after.redundant
     tokens, rule = setting.workload.trace.tokens, spec.placement.replica_rule

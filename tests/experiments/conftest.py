@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from experiments.cli import status
+from experiments.commands.simulate import read_run
+from experiments.run import place_experts
 from placement import Placement, read_placement
-from workloads import MoEModel, SyntheticWorkload
+from placement.search import judged_loads
+from workloads import Architecture, GroupedAttention, MoEModel, SyntheticWorkload, read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 TINY = MoEModel(
     name="Tiny",
@@ -28,6 +34,7 @@ TINY = MoEModel(
     moe_intermediate=64,
     n_group=4,
     topk_group=2,
+    architecture=Architecture(GroupedAttention(4, 4, 64), 1000, 512),
 )
 """3 layers of 16 experts in 4 groups; a token takes 2 experts of at most 2 groups."""
 
@@ -67,6 +74,47 @@ class Tiny:
         assert self.command("place", "--out", out, *options) == 0
         return read_placement(out)
 
+    @staticmethod
+    def flags(table: dict[str, Any]) -> list[str]:
+        """Write a placement table as options of the command line."""
+        words: list[str] = []
+        for key, value in table.items():
+            flag = f"--{key.replace('_', '-')}"
+            if value is True:
+                words.append(flag)
+            elif isinstance(value, list):
+                words += [word for each in value for word in (flag, str(each))]
+            else:
+                words += [flag, str(value)]
+        return words
+
+    def tokens(self, name: str = "trace", *, odd: bool = False) -> NDArray[Any]:
+        """Return the choices of a trace that are trained on, or the odd ones, which are judged."""
+        trace = read_trace(self.folder / f"{name}.npz", TINY)
+        return trace.topk[np.repeat(np.arange(16) % 2 == odd, trace.seq_lens)]
+
+    def fullest(self, placement: Placement, scope: str) -> NDArray[Any]:
+        """Load of every layer's busiest place over the mean, on the tokens trained on."""
+        return judged_loads(placement, self.tokens(), scope=scope).max(axis=1)
+
+    def run_file(self, table: dict[str, Any], attention: str) -> Path:
+        """Write a run file with a placement table."""
+        lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        path = self.folder / "run.toml"
+        path.write_text(
+            'model = "Tiny"\ncluster = "tiny.toml"\n[workload]\ntrace = "trace.npz"\n'
+            f'[attention]\nkind = "{attention}"\n'
+            "[placement]\nlayer_slots = 6\nserver_slots = 16\n" + "\n".join(lines) + "\n"
+        )
+        return path
+
+    def both_ways(self, table: dict[str, Any], attention: str = "pipelined") -> Placement:
+        """Place from the command line and from a run file, and see that it is the same."""
+        placed = self.place("--attention", attention, *self.flags(table))
+        again = place_experts(read_run(self.run_file(table, attention)))
+        assert again.placement == placed
+        return placed
+
 
 @pytest.fixture(scope="session")
 def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -82,6 +130,13 @@ def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(tiny_files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiny]:
     """The small case, its model among the presets."""
-    presets = sys.modules["workloads.model"]
+    presets = sys.modules["workloads.presets"]
     monkeypatch.setattr(presets, "PRESETS", {**presets.PRESETS, "Tiny": TINY})
     return Tiny(tiny_files)
+
+
+@pytest.fixture
+def old(tiny: Tiny) -> str:
+    """The path of a placement blind to load, one slot an expert."""
+    tiny.place("--attention", "pipelined", "--policy", "contiguous", name="old")
+    return str(tiny.folder / "old.json")

@@ -34,7 +34,7 @@ CONTENT: dict[str, Any] = {
     "tokens": 256,
     "workload": {"seed": 3, "profile_tokens": 512},
     "attention": {"kind": "pipelined"},
-    "placement": {"layer_slots": 32},
+    "placement": {"layer_slots": 32, "bytes_per_parameter": 1.0},
 }
 MODEL = "DeepSeekMoE-16B"
 
@@ -62,7 +62,6 @@ def test_worth_says_what_moving_costs_and_gains(
         tmp_path / "old.json",
         tmp_path / "new.json",
         CONTENT,
-        bytes_per_parameter=1.0,
         json_file=tmp_path / "figures.json",
     )
     content = json.loads((tmp_path / "figures.json").read_text())
@@ -91,7 +90,7 @@ def test_nothing_to_gain_on_a_symmetric_fabric(
     (tmp_path / "old.json").write_text(placement_json(old))
     content = {**CONTENT, "attention": {"kind": "data-parallel"}}
     path = tmp_path / "old.json"
-    run(path, path, content, bytes_per_parameter=1.0, json_file=None)
+    run(path, path, content, json_file=None)
     printed = " ".join(capsys.readouterr().out.split())
     assert "0 % to gain on hops" in printed
     assert "nothing moves" in printed
@@ -118,7 +117,7 @@ def test_placements_of_something_else() -> None:
     old, new = placements()
     with pytest.raises(ExperimentError, match="a: places model 'other', the run is of"):
         weigh(replace(old, model="other"), new, spec(), names=("a", "b"))
-    with pytest.raises(ExperimentError, match="on 4 servers of 8 GPUs, the run is of .* on 8 serv"):
+    with pytest.raises(ExperimentError, match=r"on 4 servers of 8 GPUs, the run is of .* on 8 s"):
         weigh(old, new, spec(cluster="ep64"))
     with pytest.raises(ExperimentError, match="b: places model 'other'"):
         weigh(old, replace(new, model="other"), spec(), names=("a", "b"))
