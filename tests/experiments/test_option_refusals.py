@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,6 +91,21 @@ def test_tables_speak_of_what_exists() -> None:
     assert {option for variant in EXACT for option in variant} <= set(TAKES["ilp-load"])
     assert taking("links") == ["least-congestion"]
     assert refusal("ilp-load", []) is None
+
+
+def test_the_placement_page_lists_who_takes_what() -> None:
+    """The table of options and policies is that of `combine`, option by option."""
+    page = (Path(__file__).parents[2] / "placement" / "README.md").read_text(encoding="utf-8")
+    seen = set()
+    for row in re.findall(r"^\| (`--.*) \| (.*) \|$", page, flags=re.MULTILINE):
+        options, policies = (re.findall(r"`(?:--)?([^`]+)`", cell) for cell in row)
+        for option in (each.replace("-", "_") for each in options):
+            seen.add(option)
+            if option in ALWAYS:
+                assert row[1] == "every policy, and placement files"
+            else:
+                assert set(policies) == set(taking(option)), option
+    assert seen == set(PlacementSpec.model_fields) - {"policy", "file"}
 
 
 OPTION = {
