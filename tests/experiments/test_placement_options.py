@@ -86,7 +86,7 @@ COMBINED = [
     {"policy": objective, **dict(parts)}
     for objective in ("ilp-load", "least-copies")
     for parts in (
-        (("beta", 1.9), ("redundant", 8)),
+        (("beta", 1.1), ("redundant", 8)),
         (("beta", 1.9), ("previous", "OLD")),
         (("previous", "OLD"), ("max_moves", 6)),
         (("previous", "OLD"), ("redundant", 8)),
