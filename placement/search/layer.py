@@ -214,13 +214,14 @@ def _cooling(unit: float, pace: Pace, kernel: Any) -> Iterator[Any]:
     load = np.geomspace(*_LOAD_PRICE, soft).tolist() + [_FIRM_PRICE] * (STEPS - soft)
     count = np.geomspace(*_COUNT_PRICE, soft).tolist() + [_FIRM_PRICE] * (STEPS - soft)
     for step, temperature in enumerate(np.geomspace(_HOT, _COLD, STEPS).tolist()):
-        yield kernel.Schedule(
-            temperature=temperature * unit,
-            load_price=load[step] * unit,
-            count_price=count[step] * unit,
-            firm=step >= soft,
-            proposals=pace.proposals(step),
-        )
+        for proposals in pace.pieces(step):
+            yield kernel.Schedule(
+                temperature=temperature * unit,
+                load_price=load[step] * unit,
+                count_price=count[step] * unit,
+                firm=step >= soft,
+                proposals=proposals,
+            )
 
 
 def _better(best: Arrangement | None, layer: LayerSearch, run: tuple[Any, ...]) -> Arrangement:

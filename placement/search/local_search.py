@@ -99,7 +99,8 @@ class LocalSearch:
         Of the search.
     time_limit_s
         Wall seconds: the search is hastened to keep them and the report's limit says ``time``;
-        layers whose turn comes late keep their start. None for no limit.
+        layers whose turn comes late keep their start. Listing the tokens and proving bounds is
+        not cut short, and may take longer than a small limit. None for no limit.
     """
 
     hops: float = 1.0

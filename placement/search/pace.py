@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import time
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STEPS = 40
 """Temperatures of a cooling."""
+_PIECE = 2000
+"""Swaps between two looks at the clock: some milliseconds."""
+_TICK_S = 1e-6
 
 
 class Pace:
@@ -30,21 +38,26 @@ class Pace:
 
     def __init__(self, proposals: int, deadline: float, *, turns: int) -> None:
         self._each = -(-proposals // STEPS)
-        self._given, self.cut = self._each, False
-        self._last = now = time.perf_counter()
-        self._deadline = deadline if deadline == float("inf") else now + (deadline - now) / turns
+        self._done, self.cut = 0, False
+        self._begun = now = time.perf_counter()
+        self._deadline = deadline if deadline == inf else now + (deadline - now) / turns
 
-    def proposals(self, step: int) -> int:
-        """Swaps of the next step, from the time that the one before took; none if it is late."""
-        if self._deadline == float("inf"):
-            return self._each
-        now = time.perf_counter()
-        spent, left = now - self._last, self._deadline - now
-        self._last = now
-        if left <= 0:
-            self._given = 0
-        elif step and spent > 0:
-            affordable = left / (STEPS - step) * max(self._given, 1) / spent
-            self._given = max(1, min(self._each, int(affordable)))
-        self.cut = self.cut or self._given < self._each
-        return self._given
+    def pieces(self, step: int) -> Iterator[int]:
+        """Yield the swaps of a step, in pieces where there is a deadline; none if it is late."""
+        if self._deadline == inf:
+            yield self._each
+            return
+        done = 0
+        while done < self._each:
+            now = time.perf_counter()
+            left, quota = self._deadline - now, float(_PIECE)
+            if self._done:
+                affordable = done + self._done / max(now - self._begun, _TICK_S) * left
+                quota = affordable / (STEPS - step)
+            piece = min(_PIECE, self._each - done, int(quota) - done)
+            if left <= 0 or piece <= 0:
+                self.cut = True
+                return
+            yield piece
+            done += piece
+            self._done += piece

@@ -100,10 +100,12 @@ def _curve(
     """Value reached with each budget."""
     forced = _moved(layer, start)
     budgets = sorted({forced + int(part * layer.items) for part in _PARTS})
-    values = []
+    values: list[float] = []
     for nth, most in enumerate(budgets):
         moves = None if layer.moves is None else replace(layer.moves, most=most)
         now = time.perf_counter()
+        if now > deadline:
+            return budgets[:nth], values
         found = arrange(
             replace(layer, moves=moves),
             [start],

@@ -79,7 +79,7 @@ def make_search(seed: int, names: tuple[str, str, str], redundant: int, **more: 
     more.pop("layers", 0)
     if redundant:
         options["redundant"] = redundant
-    return LocalSearch(**(options | {"starts": 6, "proposals": 200} | more))
+    return LocalSearch(**(options | {"starts": 10, "proposals": 300} | more))
 
 
 def arrangements(

@@ -311,8 +311,8 @@ def test_a_time_limit_is_kept_and_said() -> None:
     placement = LocalSearch(copies=1.0, base=Contiguous(), proposals=10_000_000, time_limit_s=0.5)(
         problem
     )
-    # The pace is set step by step; a slow machine may take one step more.
-    assert time.perf_counter() - begun < 30
+    # All proposals would take minutes; a busy machine may be slow to begin.
+    assert time.perf_counter() - begun < 20
     assert placement.solve is not None
     assert placement.solve.limit == "time"
     start = LocalSearch(copies=1.0, base=Contiguous(), previous=None, proposals=1, starts=1)
@@ -341,10 +341,10 @@ def test_a_time_limit_that_is_over_keeps_the_start() -> None:
 def test_pace() -> None:
     """Without a deadline the steps share evenly; past it nothing is proposed."""
     even = Pace(1000, float("inf"), turns=1)
-    assert [even.proposals(step) for step in range(STEPS)] == [25] * STEPS
+    assert [list(even.pieces(step)) for step in range(STEPS)] == [[25]] * STEPS
     assert not even.cut
     late = Pace(1000, time.perf_counter() - 1.0, turns=2)
-    assert [late.proposals(step) for step in range(3)] == [0, 0, 0]
+    assert [list(late.pieces(step)) for step in range(3)] == [[]] * 3
     assert late.cut
 
 
