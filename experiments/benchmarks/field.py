@@ -93,7 +93,7 @@ def choice_rows(data: Path, *, servers: int = 8, gpus_per_server: int = 1) -> li
         ``balance_gpu``; on the training choices, what the policies optimise: ``kept_pairs``,
         ``kept_affinity``, ``communication``, each beside its bound; ``seconds``.
     """
-    train, judged = _blocks(data)
+    train, judged = blocks(data)
     lite = model("DeepSeek-V2-Lite")
     profile = ExpertProfile.from_trace(train, keep_choices=True)
     problem = _problem(lite.name, profile, lite.top_k, servers, gpus_per_server)
@@ -133,6 +133,20 @@ def choice_rows(data: Path, *, servers: int = 8, gpus_per_server: int = 1) -> li
             | bounds
         )
     return rows
+
+
+def blocks(data: Path) -> tuple[RoutingTrace, RoutingTrace]:
+    """Split both V2-Lite tasks, one after the other, into training and judged blocks."""
+    lite, folder = model("DeepSeek-V2-Lite"), data / "deepseek-v2-lite-traces"
+    topk = np.concatenate([read_trace(folder / f"{n}.npz", lite).topk for n in ("intent", "law")])
+    training = np.arange(len(topk)) // BLOCK % 2 == 0
+    parts = [
+        RoutingTrace(
+            topk=part, experts=lite.experts, seq_lens=np.array([len(part)]), source="V2-Lite blocks"
+        )
+        for part in (topk[training], topk[~training])
+    ]
+    return parts[0], parts[1]
 
 
 def _balancers(redundant: int, servers: int) -> tuple[Policy, ...]:
@@ -178,20 +192,6 @@ def _balance(placement: Placement, problem: PlacementProblem) -> dict[str, Any]:
         "doubled_cells": doubled_cells(placement),
         "seconds": _seconds(placement),
     }
-
-
-def _blocks(data: Path) -> tuple[RoutingTrace, RoutingTrace]:
-    """Split both V2-Lite tasks, one after the other, into training and judged blocks."""
-    lite, folder = model("DeepSeek-V2-Lite"), data / "deepseek-v2-lite-traces"
-    topk = np.concatenate([read_trace(folder / f"{n}.npz", lite).topk for n in ("intent", "law")])
-    training = np.arange(len(topk)) // BLOCK % 2 == 0
-    parts = [
-        RoutingTrace(
-            topk=part, experts=lite.experts, seq_lens=np.array([len(part)]), source="V2-Lite blocks"
-        )
-        for part in (topk[training], topk[~training])
-    ]
-    return parts[0], parts[1]
 
 
 def _distinct(topk: NDArray[np.integer], place: NDArray[np.int32]) -> float:
