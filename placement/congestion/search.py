@@ -123,7 +123,7 @@ class Search:
         moving
             Whether slots may move.
         """
-        from placement.congestion import _search_kernel as kernel  # noqa: PLC0415  loads numba
+        from placement.congestion import _deal_kernel as kernel  # noqa: PLC0415  loads numba
 
         links, caps = self.links, self.caps
         total = np.zeros(links.gpus, dtype=np.int64), np.zeros(links.servers, dtype=np.int64)
@@ -184,7 +184,7 @@ class Search:
     def _start(
         self, load: NDArray[np.float64], replicas: NDArray[np.int64], count: NDArray[np.int64]
     ) -> LayerSlots | None:
-        from placement.congestion import _search_kernel as kernel  # noqa: PLC0415  loads numba
+        from placement.congestion import _deal_kernel as kernel  # noqa: PLC0415  loads numba
 
         expert = np.repeat(np.arange(len(load)), replicas)
         share = load[expert] / replicas[expert]
