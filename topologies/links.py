@@ -112,10 +112,6 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
     servers = servers or ServerLinks(gpus_per_server=1)
     pairs, leaf = _switch_pairs(cables), np.asarray(leaf_of_gpu)
     group = _groups(group_of_switch, pairs, leaf)
-    if len(leaf) % servers.gpus_per_server:
-        raise TopologyError(f"{len(leaf)} GPUs do not fill servers of {servers.gpus_per_server}")
-    own = 2 * len(leaf)
-    counts = (own, own if servers.gpus_per_server > 1 else 0, len(pairs))
     return Cluster(
         name=name,
         builder=builder,
@@ -124,14 +120,10 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
         leaf_of_gpu=leaf,
         rack_of_server=_ranks(leaf[:: servers.gpus_per_server]),
         group_of_switch=group,
-        link_class=_column(LinkClass.HOST, LinkClass.NVLINK, link_class, counts),
-        bandwidth_Bps=_column(
-            servers.host_bandwidth_Bps, servers.nvlink_bandwidth_Bps, bandwidth_Bps, counts
-        ),
-        latency_s=_column(servers.host_latency_s, servers.nvlink_latency_s, latency_s, counts),
         fewest_global_first=fewest_global_first,
         notes=notes,
         **_ends(pairs, leaf, servers.gpus_per_server),
+        **_columns(servers, (len(leaf), len(pairs)), link_class, bandwidth_Bps, latency_s),
     )
 
 
@@ -178,6 +170,25 @@ def _ends(pairs: NDArray[Any], leaf: NDArray[Any], gpus_per_server: int) -> dict
         "nic_down": number[1],
         "nvlink_up": number[2],
         "nvlink_down": number[3],
+    }
+
+
+def _columns(
+    servers: ServerLinks, counts: tuple[int, int], *of_cable: ArrayLike
+) -> dict[str, NDArray[Any]]:
+    """Return class, bandwidth and latency [links], given those of the cables."""
+    gpus, cables = counts
+    if gpus % servers.gpus_per_server:
+        raise TopologyError(f"{gpus} GPUs do not fill servers of {servers.gpus_per_server}")
+    links = (2 * gpus, 2 * gpus if servers.gpus_per_server > 1 else 0, cables)
+    own = {
+        "link_class": (LinkClass.HOST, LinkClass.NVLINK),
+        "bandwidth_Bps": (servers.host_bandwidth_Bps, servers.nvlink_bandwidth_Bps),
+        "latency_s": (servers.host_latency_s, servers.nvlink_latency_s),
+    }
+    return {
+        name: _column(host, nvlink, cable, links)
+        for (name, (host, nvlink)), cable in zip(own.items(), of_cable, strict=True)
     }
 
 
