@@ -7,7 +7,7 @@ none for the others; how many tokens and messages there are does not matter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
@@ -74,13 +74,9 @@ def simulate(
     router = network.router
     _check_cluster(placement, router)
     _check_causality(trace, attention)
-    dispatch, combine = per_expert(trace, placement, attention, sizes)
+    traffic = per_expert(trace, placement, attention, sizes)
     load = expert_tokens(trace, placement)
     compute_ns = expert_ns(load, expert_seconds_per_token)
-    env = simpy.Environment()
-    session = network.open(env)
-    step = Step(env, session, dispatch, combine, compute_ns)
-    step.run()
     gpus, servers = distinct_destinations(trace, placement)
     result = SimResult(
         cluster=router.cluster,
@@ -88,17 +84,30 @@ def simulate(
         rule=router.rule,
         tokens=trace.tokens,
         sizes=sizes,
-        link_bytes=step.link_bytes(),
-        hop_histogram=_hop_histogram(router, dispatch, combine),
-        collective_ns=step.collective_ns(),
-        critical_ns=critical_ns(dispatch, combine, compute_ns),
-        usage=session.usage(),
+        hop_histogram=_hop_histogram(router, *traffic),
+        critical_ns=critical_ns(*traffic, compute_ns),
         expert_tokens=load,
         distinct_gpus=gpus,
         distinct_servers=servers,
+        **_happened(network, traffic, compute_ns),
     )
-    check_laws(result, (dispatch, combine), router, (trace, placement, attention))
+    check_laws(result, traffic, router, (trace, placement, attention))
     return result
+
+
+def _happened(
+    network: Network, traffic: tuple[Traffic, Traffic], compute_ns: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Let the step happen on the network, and return what it did to the links and when."""
+    env = simpy.Environment()
+    session = network.open(env)
+    step = Step(env, session, *traffic, compute_ns)
+    step.run()
+    return {
+        "link_bytes": step.link_bytes(),
+        "collective_ns": step.collective_ns(),
+        "usage": session.usage(),
+    }
 
 
 @dataclass(slots=True)

@@ -70,6 +70,7 @@ HOP_SECTIONS = (
             "solver": ("solver", ""),
             "seconds": ("seconds", ".3f"),
             "needed_s": ("needed", "g"),
+            "cpu_s": ("CPU seconds", ".3f"),
             "slower": ("against the flow", ",.0f"),
             "peak_gib": ("peak GiB", ".2f"),
             "hops": ("hops", ".6f"),
