@@ -44,7 +44,8 @@ def balance(
     Returns
     -------
     One row per case: hops, bound and gap; server balance; layers whose cap is above beta x mean
-    with the largest such cap and its bound, both over the mean; seconds.
+    with the largest such cap and its bound, both over the mean; seconds of the wall (shortest)
+    and ``cpu_s`` of the processors (mean); what limited the search.
     """
     betas = tuple(betas)
     _compile(data)
@@ -95,7 +96,9 @@ def r1_problem(data: Path, layer_slots: int) -> PlacementProblem:
 
 def _case(problem: PlacementProblem, beta: float, repeats: int) -> dict[str, Any]:
     policy = Balanced(beta, relax=True)
+    begun = time.process_time()
     placements = [policy(problem) for _ in range(repeats)]
+    cpu_s = (time.process_time() - begun) / repeats
     report, judged = placements[0].solve, evaluate(placements[0], problem)
     assert report is not None  # noqa: S101  the policy reports
     caps = layer_caps(problem, beta, relax=True)
@@ -111,6 +114,7 @@ def _case(problem: PlacementProblem, beta: float, repeats: int) -> dict[str, Any
         "largest_cap": float(caps.cap.max()) * problem.servers,
         "largest_cap_bound": float(caps.least_bound[short].max(initial=0.0)) * problem.servers,
         "seconds": min(p.solve.seconds for p in placements if p.solve is not None),
+        "cpu_s": cpu_s,
         "limit": report.limit,
     }
 

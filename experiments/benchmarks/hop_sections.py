@@ -108,7 +108,8 @@ HOP_SECTIONS = (
             "balance_server": ("max/mean", ".3f"),
             "layers_relaxed": ("relaxed", ""),
         }
-        | _SECONDS,
+        | _SECONDS
+        | {"cpu_s": ("CPU seconds", ".3f"), "limit": ("limit", "")},
         (
             Target("hops under beta: gap to the bound", column("gap"), 0.005, form=".3%"),
             Target("hops under beta: seconds", column("seconds"), 20),

@@ -81,19 +81,6 @@ def _different(rows: Rows) -> list[float]:
 
 LOAD_SECTIONS = (
     Section(
-        "Balance from loads alone: recorded R1 loads, replicas sharing equally",
-        mean_balance_rows,
-        {
-            "deployment": ("deployment", ""),
-            "slots": ("slots", "g"),
-            "policy": ("policy", ""),
-            "load": ("load", ""),
-            "balance_gpu": ("GPU max/mean", ".4f"),
-            "balance_server": ("server", ".4f"),
-        }
-        | _SECONDS,
-    ),
-    Section(
         "EPLB as written here: slots that differ from the published ones, and seconds",
         lambda _data, _all: eplb.eplb_rows(),
         {
@@ -184,6 +171,19 @@ LOAD_SECTIONS = (
         }
         | _SECONDS,
         needs_data=False,
+    ),
+    Section(
+        "Balance from loads alone: recorded R1 loads, replicas sharing equally",
+        mean_balance_rows,
+        {
+            "deployment": ("deployment", ""),
+            "slots": ("slots", "g"),
+            "policy": ("policy", ""),
+            "load": ("load", ""),
+            "balance_gpu": ("GPU max/mean", ".4f"),
+            "balance_server": ("server", ".4f"),
+        }
+        | _SECONDS,
     ),
     Section(
         "Replicas at EPLB's balance or better: recorded R1 loads",

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     Rows = list[dict[str, Any]]
 
+LONG = 24
+"""Rows of a table that a page shows unfolded."""
+
 _SENSES = {"<=": operator.le, "<": operator.lt, ">=": operator.ge}
 
 
@@ -90,8 +93,12 @@ class Section:
         ]
 
     def markdown(self, rows: Rows) -> str:
-        """Return title and table."""
-        return f"### {self.title}\n\n{markdown_table(self.header, self.texts(rows))}"
+        """Return title and table, a long one folded."""
+        table = markdown_table(self.header, self.texts(rows))
+        if len(rows) > LONG:
+            summary = f"<details><summary>{len(rows)} rows</summary>"
+            table = f"{summary}\n\n{table}\n\n</details>"
+        return f"### {self.title}\n\n{table}"
 
     def judged(self, rows: Rows) -> Rows:
         """Return what is required beside what was measured."""

@@ -32,6 +32,9 @@ def test_markdown_of_a_section() -> None:
     section = Section("Title", lambda _data, _all: [], {"a": ("A", ".1f"), "b": ("B", "")})
     text = section.markdown([{"a": 1.25, "b": None, "unseen": 3}])
     assert text == "### Title\n\n| A | B |\n| --- | ---: |\n| 1.2 | - |"
+    folded = section.markdown([{"a": 1.25, "b": None}] * 25)
+    assert folded.startswith("### Title\n\n<details><summary>25 rows</summary>\n\n| A | B |")
+    assert folded.endswith("| 1.2 | - |\n\n</details>")
 
 
 @pytest.mark.parametrize(
