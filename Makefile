@@ -19,7 +19,7 @@ lint: .venv/ready
 bench: .venv/ready
 	$(BIN)/topomoe bench
 
-# Every load, every cap, and the paper's program on 64 servers.
+# Every load, every cluster, and the paper's program on 64 servers.
 bench-all: .venv/ready
 	$(BIN)/topomoe bench --all
 

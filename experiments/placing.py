@@ -208,8 +208,8 @@ CurveFolder: TypeAlias = Annotated[
 OldPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement that runs.")]
 NewPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement to move to.")]
 Everything: TypeAlias = Annotated[
-    bool, typer.Option("--all", help="Also what takes long: every load and cap, 64 servers.")
+    bool, typer.Option("--all", help="Also what takes long: all loads and clusters, 64 servers.")
 ]
 TablesFile: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Write the tables on recorded data here, as Markdown.")
+    Path | None, typer.Option(help="Write the tables here, as Markdown, requirements first.")
 ]
