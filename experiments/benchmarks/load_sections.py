@@ -120,6 +120,7 @@ LOAD_SECTIONS = (
             "contiguous": ("contiguous", ".3f"),
             "copies": ("GPUs/token", ".3f"),
             "fewer": ("fewer", ".1%"),
+            "balance_contiguous": ("contiguous max/mean", ".3f"),
             "balance": ("judged max/mean", ".3f"),
             "bound": ("bound", ".3f"),
         }
@@ -166,6 +167,7 @@ LOAD_SECTIONS = (
             "contiguous": ("contiguous", ".3f"),
             "copies": ("places/token", ".3f"),
             "fewer": ("fewer", ".1%"),
+            "balance_contiguous": ("contiguous max/mean", ".3f"),
             "balance": ("judged max/mean", ".3f"),
             "bound": ("bound", ".3f"),
         }

@@ -19,9 +19,9 @@ from experiments.run import place, prepare, replay
 from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
-    from experiments.benchmarks.section import Section
+    from experiments.benchmarks.section import Rows, Section
     from placement import Placement
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ _CASE = RunSpec(
 def run(*, json_file: Path | None, everything: bool = False, table: Path | None = None) -> None:
     """Run the benchmarks, print their tables, and write the figures if asked for.
 
+    Files are written after every topic, so that a run that is stopped leaves what it measured.
+
     Parameters
     ----------
     everything
@@ -48,34 +50,44 @@ def run(*, json_file: Path | None, everything: bool = False, table: Path | None 
     console.print(
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     )
-    measured = _sections(everything)
     setting = prepare(_CASE)
     rows = _replays(place(_CASE.placement, setting).placement)
     _show(["what", "figure"], [[row["what"], row["text"]] for row in rows], "The simulator")
-    judged = [row for section, found in measured for row in section.judged(found)]
-    _show(TARGET_HEADER, target_texts(judged), "What is required")
-    if table is not None:
-        write_atomic(table, _page(judged, measured))
-    sections = {section.title: found for section, found in measured}
-    write_json(json_file, {"rows": rows, "sections": sections, "required": judged})
+    measured: dict[str, Rows] = {}
+    for section, found in _sections(everything):
+        measured[section.title] = found
+        if table is not None:
+            write_atomic(table, page(measured))
+        write_json(json_file, {"rows": rows, "sections": measured, "required": _judged(measured)})
+    _show(TARGET_HEADER, target_texts(_judged(measured)), "What is required")
 
 
-def _sections(everything: bool) -> list[tuple[Section, list[dict[str, Any]]]]:
-    """Measure and print every topic; no rows of what needs recorded data where there is none."""
+def page(measured: Mapping[str, Rows]) -> str:
+    """Return requirements and tables as Markdown, from the rows by title of their section."""
+    required = markdown_table(TARGET_HEADER, target_texts(_judged(measured)))
+    tables = [each.markdown(measured[each.title]) for each in SECTIONS if measured.get(each.title)]
+    parts = ("### What is required, and the worst case measured", required, *tables)
+    return "\n\n".join(parts) + "\n"
+
+
+def _judged(measured: Mapping[str, Rows]) -> Rows:
+    """Return everything that is required beside what was measured, or that it was not."""
+    return [row for each in SECTIONS for row in each.judged(measured.get(each.title, []))]
+
+
+def _sections(everything: bool) -> Iterator[tuple[Section, Rows]]:
+    """Measure and print topic after topic; without recorded data those that need none."""
     data = data_folder()
     if data is None:
         console.print("no recorded loads and traces: their tables are left out ($TOPOMOE_DATA)")
-    measured: list[tuple[Section, list[dict[str, Any]]]] = []
     for section in SECTIONS:
         if data is None and section.needs_data:
-            measured.append((section, []))
             continue
         with console.status(f"{section.title} ..."):
             found = section.rows(data or Path(), everything)
         if found:
             _show(section.header, section.texts(found), section.title)
-        measured.append((section, found))
-    return measured
+        yield section, found
 
 
 def _show(header: list[str], texts: list[list[str]], title: str) -> None:
@@ -83,16 +95,6 @@ def _show(header: list[str], texts: list[list[str]], title: str) -> None:
     for cells in texts:
         shown.add_row(*cells)
     console.print(shown)
-
-
-def _page(
-    judged: list[dict[str, Any]], measured: list[tuple[Section, list[dict[str, Any]]]]
-) -> str:
-    required = markdown_table(TARGET_HEADER, target_texts(judged))
-    tables = [section.markdown(found) for section, found in measured if found]
-    return (
-        "\n\n".join(("### What is required, and the worst case measured", required, *tables)) + "\n"
-    )
 
 
 def _replays(placement: Placement) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from experiments.benchmarks.hop_speed import HopCase, hop_problem, hop_rows
 from experiments.benchmarks.load_sections import LOAD_SECTIONS
 from experiments.benchmarks.section import Section, Target, column, target_texts
 from experiments.benchmarks.sections import SECTIONS, data_folder
+from experiments.commands.bench import page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,3 +132,15 @@ def test_every_column_is_in_the_rows(real_data: Path, title: str) -> None:
     assert rows
     assert len(section.texts(rows)[0]) == len(section.header)
     assert all(row["met"] for row in section.judged(rows))
+
+
+def test_a_page_tells_what_was_not_measured() -> None:
+    """Requirements come first, all of them; tables follow for what has rows."""
+    row = {"case": "R1", "slots": 512, "gpus": 256, "different": None, "seconds": 0.2}
+    title = next(each.title for each in SECTIONS if each.title.startswith("EPLB"))
+    text = page({title: [row]})
+    assert text.startswith("### What is required, and the worst case measured\n\n| required |")
+    assert "| EPLB, 256 GPUs, 512 slots: seconds | <= 0.15 | 1 | 0.20 | MISSED |" in text
+    assert "| busiest links: gap to the bound | <= 3.00% | 0 | - | not measured |" in text
+    assert text.count("###") == 2
+    assert text.endswith("| R1 | 512 | 256 | - | 0.2000 |\n")
