@@ -92,7 +92,9 @@ class CongestionProgram:
         own = _strongest(links)
         balanced = own @ [1 / links.gpus, 1 / links.servers, 1]
         fabric = links.fabric_cost @ (_gpus_of_class(links) / links.gpus)
-        self._unit_s = max(float(max(balanced.max(), fabric.max(initial=0))), 1e-300)
+        unit_s = float(max(balanced.max(), fabric.max(initial=0)))
+        # A lone GPU sends nothing: any unit will do that keeps the rows in range.
+        self._unit_s = unit_s if unit_s > 0 else float(np.abs(own).max(initial=0)) or 1.0
         kept = essential_rows(links.fabric_cost, links.fabric_phase)
         rows = [self._row(links.fabric_phase[kept], loads=links.fabric_cost[kept])]
         if not self.fabric_only:
