@@ -27,7 +27,7 @@ class Schedule(NamedTuple):
     count_price
         Price of a replica, or a move, too many.
     firm
-        Whether nothing above a hard cap may grow.
+        Whether nothing above a hard cap may grow, but load for fewer replicas or moves too many.
     proposals
         Swaps to propose.
     """
@@ -203,7 +203,7 @@ def anneal(
             _load_excess_change(terms, state, e, f),
             _count_excess_change(terms, state, e, f),
         )
-        if schedule.firm and (many > 0 or (hard and over > 0.0)):
+        if schedule.firm and (many > 0 or (hard and many == 0 and over > 0.0)):
             continue
         rise = terms.linear[e, b] - terms.linear[e, a] + terms.linear[f, a] - terms.linear[f, b]
         rise += schedule.count_price * many + load_price * over

@@ -23,9 +23,9 @@ _HOT, _COLD = 0.2, 0.02
 """First and last temperature, in typical changes of the value by a swap."""
 _FIRM_FROM = 0.5
 """Part of the steps after which nothing above a cap grows."""
-_LOAD_PRICE, _COUNT_PRICE, _FIRM_PRICE = (5.0, 500.0), (0.05, 50.0), 1e3
+_LOAD_PRICE, _COUNT_PRICE, _FIRM_PRICES = (5.0, 500.0), (0.05, 50.0), (1e3, 1e6)
 """Prices, in typical changes, of the mean load of a place above the caps and of a replica or move
-too many: they rise from the first to the second, and at last all are firm."""
+too many: they rise from the first to the second, and at last are firm, counts before loads."""
 _SAMPLES = 500
 _HAIR = 1e-11
 """Relative excess over a cap that is rounding of a sum."""
@@ -145,12 +145,15 @@ class Arrangement:
         and moves; 0 if none.
     cut
         Whether the deadline cut the search short.
+    many
+        Replicas and moves of the excess.
     """
 
     place: NDArray[np.int64]
     value: float
     excess: float
     cut: bool = False
+    many: int = 0
 
 
 def arrange(
@@ -162,7 +165,7 @@ def arrange(
     bound: float = -np.inf,
     deadline: float = np.inf,
 ) -> Arrangement:
-    """Anneal from every start and return the best arrangement: least excess, then least value.
+    """Anneal from every start; the best has least excess, replicas and moves first, then value.
 
     The temperature falls geometrically; what is above a cap has a price that rises, and may not
     grow at all in the end. No answer is worse than the best start.
@@ -211,8 +214,8 @@ def arrange(
 def _cooling(unit: float, pace: Pace, kernel: Any) -> Iterator[Any]:
     """Yield the steps: geometric, prices first rising with the temperature's fall."""
     soft = int(_FIRM_FROM * STEPS)
-    load = np.geomspace(*_LOAD_PRICE, soft).tolist() + [_FIRM_PRICE] * (STEPS - soft)
-    count = np.geomspace(*_COUNT_PRICE, soft).tolist() + [_FIRM_PRICE] * (STEPS - soft)
+    load = np.geomspace(*_LOAD_PRICE, soft).tolist() + [_FIRM_PRICES[0]] * (STEPS - soft)
+    count = np.geomspace(*_COUNT_PRICE, soft).tolist() + [_FIRM_PRICES[1]] * (STEPS - soft)
     for step, temperature in enumerate(np.geomspace(_HOT, _COLD, STEPS).tolist()):
         for proposals in pace.pieces(step):
             yield kernel.Schedule(
@@ -227,9 +230,12 @@ def _cooling(unit: float, pace: Pace, kernel: Any) -> Iterator[Any]:
 def _better(best: Arrangement | None, layer: LayerSearch, run: tuple[Any, ...]) -> Arrangement:
     tables, tokens, terms, state = run
     value, excess = tables.value_of(tokens, terms, state), tables.excess_of(terms, state)
-    if best is not None and (best.excess, best.value) <= (excess, value):
+    # No load makes up for an expert twice on a place, or for a move that was not allowed.
+    many = max(0, int(state.moved[0]) - terms.most_moves)
+    many += int(np.maximum(state.holds - terms.most_replicas, 0).sum())
+    if best is not None and (best.many, best.excess, best.value) <= (many, excess, value):
         return best
-    return Arrangement(state.place[: layer.items].copy(), value, excess)
+    return Arrangement(state.place[: layer.items].copy(), value, excess, many)
 
 
 def _with_free(layer: LayerSearch, start: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -266,7 +272,8 @@ def _terms(layer: LayerSearch, tables: Any) -> Any:
     if layer.loads is not None:
         load = np.zeros((len(layer.loads.load), seats))
         total = layer.loads.load.sum(axis=1, keepdims=True)
-        load[:, : layer.items] = layer.loads.load / total * places
+        # Items that nobody chooses weigh nothing anywhere.
+        load[:, : layer.items] = layer.loads.load / np.where(total > 0, total, 1.0) * places
         hair = _HAIR if layer.loads.price is None else 0.0
         cap = np.asarray(layer.loads.beta, dtype=np.float64) * (1 + hair)
         if layer.loads.price is not None:
