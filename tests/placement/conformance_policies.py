@@ -7,6 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from conformance_cases import experts_divide, groups_fit, runs_fit, turns_fit
 from conformance_judges import (
     flat_hops,
     hops,
@@ -91,47 +92,6 @@ class Variant:
     accepts: Callable[[Case], bool] = always
     keeps: Callable[[Placement, Case], bool] = field(default=lambda _p, _c: True)
     start: Callable[[Any, Case], float | None] = field(default=lambda _p, _c: None)
-
-
-# -- cases that do not suit ---------------------------------------------------------------------
-
-
-def runs_fit(case: Case) -> bool:
-    """Whether runs of consecutive experts keep both caps."""
-    return _fits(case, np.arange(case.problem.experts) * case.problem.servers // _experts(case))
-
-
-def turns_fit(case: Case) -> bool:
-    """Whether experts dealt in turn keep both caps."""
-    return _fits(case, np.arange(case.problem.experts) % case.problem.servers)
-
-
-def _experts(case: Case) -> int:
-    return case.problem.experts
-
-
-def _fits(case: Case, server: np.ndarray) -> bool:
-    most = int(np.bincount(server).max())
-    return most <= case.problem.layer_slots and (
-        most * case.problem.layers <= case.problem.server_slots
-    )
-
-
-def experts_divide(case: Case) -> bool:
-    """Whether the GPUs divide the experts."""
-    return case.problem.experts % case.gpus == 0
-
-
-def groups_fit(case: Case) -> bool:
-    """Whether whole groups fit homes: a server, or as many servers for every group."""
-    problem = case.problem
-    if problem.n_group is None:
-        return False
-    each = max(1, problem.servers // problem.n_group)
-    size = problem.experts // problem.n_group
-    homes = problem.servers // each
-    layer, total = problem.layer_slots * each // size, problem.server_slots * each // size
-    return min(layer * problem.layers, total) * homes >= problem.n_group * problem.layers
 
 
 # -- policies of this suite -----------------------------------------------------------------------
