@@ -143,17 +143,17 @@ class Arrangement:
     excess
         What is above the caps: loads over the mean of a place (where they are hard), replicas
         and moves; 0 if none.
-    cut
-        Whether the deadline cut the search short.
     many
         Replicas and moves of the excess.
+    cut
+        Whether the deadline cut the search short.
     """
 
     place: NDArray[np.int64]
     value: float
     excess: float
-    cut: bool = False
     many: int = 0
+    cut: bool = False
 
 
 def arrange(
