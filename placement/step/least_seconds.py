@@ -31,7 +31,7 @@ _ROUNDS = 24
 _FREEDOM = ((0.003, 2.0), (1.0, 0.0), (0.1, 0.0), (1.0, 0.5))
 """First temperature and guide: the first keep what rounding got right, those of further rounds
 on small problems forget it."""
-_SMALL = 500_000
+_SMALL = 200_000
 """Proposals of a round up to which a problem is small and gets all rounds."""
 
 
