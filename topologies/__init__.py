@@ -7,8 +7,9 @@ from topologies.fat_tree import FatTree, fat_tree, k_ary_fat_tree
 from topologies.files import read_cluster
 from topologies.graph import to_networkx
 from topologies.links import ServerLinks, from_links
+from topologies.paths import LinkUsage, Paths
 from topologies.presets import PRESETS, Preset, preset
-from topologies.routing import Paths, Router
+from topologies.routing import Router
 from topologies.spec import BUILDERS, ClusterSpec
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Dragonfly",
     "FatTree",
     "LinkClass",
+    "LinkUsage",
     "Paths",
     "Preset",
     "Router",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from topologies.checks import indices, sizes
 from topologies.errors import RoutingError
+from topologies.paths import LinkUsage, Paths
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,27 +19,6 @@ if TYPE_CHECKING:
 
 RULES = ("hash", "shares")
 CONVENTIONS = ("links", "router")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Paths:
-    """One path for each of a row of flows.
-
-    Attributes
-    ----------
-    indptr
-        int64 [flows + 1]: the links of flow i are ``links[indptr[i]:indptr[i + 1]]``.
-    links
-        int32 [entries]: the cluster's links in the order they are crossed.
-    """
-
-    indptr: NDArray[np.int64]
-    links: NDArray[np.int32]
-
-    def __post_init__(self) -> None:
-        """Freeze the arrays."""
-        self.indptr.setflags(write=False)
-        self.links.setflags(write=False)
 
 
 class Router:
@@ -265,6 +244,45 @@ class Router:
         leaves = (leaf[src[far]], leaf[dst[far]])
         add_shares(self._graph, leaves, size[far], layer[far], out)
         return out
+
+    def link_usage(self, src: ArrayLike, dst: ArrayLike) -> LinkUsage:
+        """Return the links every flow uses, with the fraction of its bytes that crosses each.
+
+        Under ``shares`` the fractions of the links that leave a switch add up to what enters it;
+        single-path rules give 1 for every link of the path (of queue pair 0).
+
+        Parameters
+        ----------
+        src, dst
+            int [flows]: GPUs. A GPU to itself uses no link.
+
+        Raises
+        ------
+        RoutingError
+            If a GPU does not exist.
+        """
+        if self.rule != "shares":
+            paths = self.paths(src, dst)
+            return LinkUsage(paths.indptr, paths.links, np.ones(len(paths.links)))
+        from topologies._usage_kernel import pair_usage, spread  # noqa: PLC0415
+        from topologies.shares import distinct  # noqa: PLC0415  loads numba
+
+        src, dst = self._pairs(src, dst)
+        switches, leaf = self.cluster.switches, self.cluster.leaf_of_gpu.astype(np.int64)
+        far, moving = ~self._inside(src, dst), src != dst
+        found, inverse = distinct(leaf[src[far]] * switches + leaf[dst[far]], switches**2)
+        graph = self._graph
+        rows = graph.rows(found % switches)
+        edges = (graph.indptr, graph.neighbour, graph.weight, graph.link)
+        between = pair_usage(edges, graph.costs, (found // switches, rows))
+        pair = np.full(len(src), -1)
+        pair[far] = inverse
+        length = 2 * moving.astype(np.int64)
+        length[far] += np.diff(between[0])[inverse]
+        indptr = np.concatenate([[0], np.cumsum(length)])
+        own = np.zeros((2, len(src)), dtype=np.int32)
+        own[:, moving] = self._own_links(src[moving], dst[moving])
+        return LinkUsage(indptr, *spread(indptr, (own[0], own[1]), between, pair))
 
     def path_latency(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
         """Return float64 [pairs]: seconds, the largest sum of link latencies over the paths used.

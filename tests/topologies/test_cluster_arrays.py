@@ -40,6 +40,7 @@ def test_public_names() -> None:
         "Dragonfly",
         "FatTree",
         "LinkClass",
+    "LinkUsage",
         "Paths",
         "Preset",
         "Router",

@@ -134,6 +134,23 @@ def test_the_share_oracle_refuses_a_split_over_cables() -> None:
 
 @given(small_clusters())
 @settings(max_examples=60, deadline=None)
+def test_link_usage_equals_the_recursive_split(cluster: Cluster) -> None:
+    """Every link of a pair stands once, between its first and last, with the recursive share."""
+    src, dst = all_pairs(cluster)
+    usage = Router(cluster).link_usage(src, dst)
+    found = np.zeros((len(src), cluster.links))
+    flow = np.repeat(np.arange(len(src)), np.diff(usage.indptr))
+    np.add.at(found, (flow, usage.link), usage.fraction)
+    assert_shares(cluster, found)
+    assert np.count_nonzero(found) == len(usage.link)
+    moving = src != dst
+    first, last = usage.indptr[:-1][moving], usage.indptr[1:][moving] - 1
+    assert (cluster.link_src[usage.link[first]] == src[moving]).all()
+    assert (cluster.link_dst[usage.link[last]] == dst[moving]).all()
+
+
+@given(small_clusters())
+@settings(max_examples=60, deadline=None)
 def test_hops_and_latency_equal_brute_force(cluster: Cluster) -> None:
     """Hops are those of the cheapest paths, latency the longest among them."""
     router = Router(cluster)
