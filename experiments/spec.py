@@ -237,7 +237,9 @@ class NetworkSpec(Table):
     kind
         ``analytic`` or ``packet``.
     routing
-        ``shares`` (equal ECMP split, analytic only) or ``hash`` (one seeded path a flow).
+        ``shares`` (equal ECMP split, analytic only), or one path a flow: ``hash`` (seeded),
+        ``dmodk`` (fat-trees), ``minimal``, ``valiant`` and ``ugal`` (dragonflies); see
+        `topologies.Router`.
     seed
         Of the path hash and of the issue order ``random``.
     chunk_bytes, order
@@ -245,7 +247,7 @@ class NetworkSpec(Table):
     """
 
     kind: Literal["analytic", "packet"] = "analytic"
-    routing: Literal["shares", "hash"] = "shares"
+    routing: Literal["shares", "hash", "dmodk", "minimal", "valiant", "ugal"] = "shares"
     seed: Seed = 0
     chunk_bytes: ChunkBytes = 4096
     order: Literal["interleaved", "shifted", "destination", "random"] = "interleaved"

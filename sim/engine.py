@@ -231,7 +231,10 @@ def _check_causality(trace: RoutingTrace, attention: Attention) -> None:
 
 
 def _hop_histogram(router: Router, *directions: Traffic) -> NDArray[np.int64]:
-    hops = [router.hops(traffic.src, traffic.dst) for traffic in directions]
+    hops = [
+        router.hops(each.src, each.dst, size_bytes=each.size_bytes, layer=each.layer_of_row)
+        for each in directions
+    ]
     size = max(int(each.max(initial=0)) for each in hops) + 1
     histogram = np.zeros((len(directions), size), dtype=np.int64)
     for row, (traffic, each) in enumerate(zip(directions, hops, strict=True)):

@@ -51,25 +51,34 @@ def check_laws(result: SimResult, traffic: Pair, router: Router, inputs: Inputs)
     LawViolation
         With the first contradiction found.
     """
-    check_delivery(result, traffic)
+    check_delivery(result, traffic, router)
     check_routes(result, traffic, router)
-    check_hops(result, router, inputs)
+    if router.shortest:
+        check_hops(result, router, inputs)
     check_capacity(result)
     check_durations(result)
     check_time(result)
 
 
-def check_delivery(result: SimResult, traffic: Pair) -> None:
-    """Bytes injected = bytes delivered, for every GPU and direction, summed over layers."""
+def check_delivery(result: SimResult, traffic: Pair, router: Router) -> None:
+    """Bytes injected = bytes delivered, for every GPU and direction, summed over layers.
+
+    A GPU that forwards another's message over NVLink, as rail rules have it, is delivered and
+    sends it too.
+    """
     cluster = result.cluster
     for at, each in enumerate(traffic):
         remote = each.src != each.dst
         carried = result.link_bytes[:, at].sum(axis=0)
+        forwarded = np.zeros(cluster.gpus, dtype=np.int64)
+        for end, card in zip((each.src, each.dst), router.cards(each.src, each.dst), strict=True):
+            relayed = card != end
+            forwarded += _totals(card[relayed], each.size_bytes[relayed], cluster.gpus)
         for what, gpu, links in (
             ("sent by", each.src, (cluster.nic_up, cluster.nvlink_up)),
             ("delivered to", each.dst, (cluster.nic_down, cluster.nvlink_down)),
         ):
-            expected = _totals(gpu[remote], each.size_bytes[remote], cluster.gpus)
+            expected = _totals(gpu[remote], each.size_bytes[remote], cluster.gpus) + forwarded
             found = sum(carried[own] for own in links if len(own))
             _equal(found, expected, f"{DIRECTIONS[at]} bytes {what} GPU")
 
@@ -89,7 +98,9 @@ def check_routes(result: SimResult, traffic: Pair, router: Router) -> None:
             over_network = _network_bytes(result, at)
             _equal(over_network, _totals(each.layer_of_row, hops, each.layers), f"{name} layer")
             continue
-        paths = router.paths(each.src, each.dst)
+        paths = router.paths(
+            each.src, each.dst, size_bytes=each.size_bytes, layer=each.layer_of_row
+        )
         size = np.repeat(each.size_bytes, np.diff(paths.indptr))
         _equal(carried.sum(axis=0), _totals(paths.links, size, links), f"{name} link")
 
@@ -153,17 +164,21 @@ def check_time(result: SimResult) -> None:
 
 
 class _GpuDistance:
-    """Network links between GPUs, from the distances of their leaves."""
+    """Network links between GPUs: by their leaves, or by GPU where a server is on several."""
 
     def __init__(self, router: Router) -> None:
         cluster = router.cluster
-        leaves, self._leaf = np.unique(cluster.leaf_of_gpu, return_inverse=True)
-        self._between = router.switch_hops(leaves)[:, leaves].astype(np.int64) + 2
         self._server = np.arange(cluster.gpus) // cluster.gpus_per_server
+        leaf = cluster.leaf_of_gpu
+        if (leaf != leaf[self._server * cluster.gpus_per_server]).any():
+            self._place, self._between = np.arange(cluster.gpus), router.gpu_distance()
+            return
+        leaves, self._place = np.unique(leaf, return_inverse=True)
+        self._between = router.switch_hops(leaves)[:, leaves].astype(np.int64) + 2
 
     def __call__(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
         outside = self._server[src] != self._server[dst]
-        hops: NDArray[np.int64] = self._between[self._leaf[src], self._leaf[dst]] * outside
+        hops: NDArray[np.int64] = self._between[self._place[src], self._place[dst]] * outside
         return hops
 
 

@@ -9,6 +9,7 @@ from topologies.graph import to_networkx
 from topologies.links import ServerLinks, from_links
 from topologies.paths import LinkUsage, Paths
 from topologies.presets import PRESETS, Preset, preset
+from topologies.rail import Rail, rail
 from topologies.routing import Router
 from topologies.spec import BUILDERS, ClusterSpec
 
@@ -23,6 +24,7 @@ __all__ = [
     "LinkUsage",
     "Paths",
     "Preset",
+    "Rail",
     "Router",
     "RoutingError",
     "ServerLinks",
@@ -32,6 +34,7 @@ __all__ = [
     "from_links",
     "k_ary_fat_tree",
     "preset",
+    "rail",
     "read_cluster",
     "to_networkx",
 ]

@@ -1,4 +1,4 @@
-"""Compiled loops of routing: costs to a switch, ECMP shares, hashed walks.
+"""Compiled loops of routing: costs to a switch, ECMP shares, keys of flows.
 
 The switch graph comes as arrays of directed edges sorted by (source, target, weight), with
 ``indptr`` delimiting every switch's edges. An edge u -> v lies on a shortest path to a target
@@ -25,9 +25,10 @@ def cost_rows(
     indptr: NDArray[np.int64],
     neighbour: NDArray[np.int32],
     weight: NDArray[np.int32],
+    label: NDArray[np.int64],
     targets: NDArray[np.int64],
 ) -> NDArray[np.int32]:
-    """Return int32 [targets, switches]: the cheapest way to each target.
+    """Return int32 [targets, switches]: the cheapest way to the nearest switch of each label.
 
     Costs are corrected along a first-in first-out queue: breadth-first search where all weights
     are equal, Bellman-Ford with a queue otherwise. Weights must be symmetric.
@@ -38,9 +39,12 @@ def cost_rows(
     queued = np.zeros(switches, dtype=np.bool_)
     for row, target in enumerate(targets):
         cost = rows[row]
-        cost[target] = 0
-        queue[0] = target
-        head, waiting = 0, 1
+        head, waiting = 0, 0
+        for node in range(switches):
+            if label[node] == target:
+                cost[node] = 0
+                queue[waiting] = node
+                waiting += 1
         while waiting > 0:
             node = queue[head]
             head = (head + 1) % switches
@@ -229,55 +233,3 @@ def flow_keys(
         key = _mix(key ^ np.uint64(dst[flow]))
         keys[flow] = _mix(key ^ np.uint64(queue_pair[flow]))
     return keys
-
-
-@njit(cache=True)
-def _hashed_edge(graph: tuple[Any, ...], cost: NDArray[np.int32], node: int, key: np.uint64) -> Any:
-    """Return the edge a flow takes from a switch: first the next hop, then one of its cables."""
-    indptr, neighbour, weight = graph
-    draw = _mix(key ^ np.uint64(node))
-    hops = _next_hops(indptr, neighbour, weight, cost, node)
-    left = np.int64(draw % np.uint64(hops))
-    edge = indptr[node]
-    while True:
-        width = _parallel(indptr, neighbour, weight, node, edge)
-        if cost[node] == weight[edge] + cost[neighbour[edge]]:
-            if left == 0:
-                return edge + np.int64(_mix(draw) % np.uint64(width))
-            left -= 1
-        edge += width
-
-
-@njit(cache=True)
-def hashed_walks(
-    graph: tuple[Any, ...],
-    costs: NDArray[np.int32],
-    ends: tuple[Any, ...],
-    keys: NDArray[np.uint64],
-    starts: NDArray[np.int64],
-    links: NDArray[np.int32],
-) -> None:
-    """Write every flow's links between switches, in order, from its entry of `starts` on.
-
-    Parameters
-    ----------
-    graph
-        ``(indptr, neighbour, weight, link)``.
-    costs, ends
-        Costs to the targets, and ``(source switch, row of the target)`` of every flow.
-    keys, starts
-        uint64 and int64 [flows].
-    links
-        The array to be filled.
-    """
-    indptr, neighbour, weight, link = graph
-    sources, rows = ends
-    for flow in range(len(keys)):
-        cost = costs[rows[flow]]
-        node = sources[flow]
-        at = starts[flow]
-        while cost[node] != 0:
-            edge = _hashed_edge((indptr, neighbour, weight), cost, node, keys[flow])
-            links[at] = link[edge]
-            at += 1
-            node = neighbour[edge]

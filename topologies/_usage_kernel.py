@@ -93,40 +93,49 @@ def pair_usage(
     return starts, links[:used].copy(), shares[:used].copy()
 
 
+@njit(cache=True, inline="always")
+def listed(own: NDArray[np.int32], flow: int, link: NDArray[np.int32], at: Any) -> Any:
+    """Write a flow's links of a row that is filled up with -1; return the next free entry."""
+    for column in range(3):
+        if own[flow, column] >= 0:
+            link[at] = own[flow, column]
+            at += 1
+    return at
+
+
 @njit(cache=True)
 def spread(
-    indptr: NDArray[np.int64],
-    own: tuple[Any, ...],
-    between: tuple[Any, ...],
-    pair: NDArray[np.int64],
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Return ``(link, fraction)`` of every flow: its own links around those between switches.
+    own: tuple[Any, ...], between: tuple[Any, ...], pair: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+    """Return ``(indptr, link, fraction)`` of every flow: its own links around those shared.
 
     Parameters
     ----------
-    indptr
-        int64 [flows + 1]: the entries of every flow in the result.
     own
-        ``(first, last)``: int32 [flows], looked at where a flow has entries.
+        ``(before, after)``: int32 [flows, 3], filled up with -1.
     between
         ``(indptr, link, fraction)`` of distinct pairs of switches.
     pair
         int64 [flows]: the pair of every flow, or -1.
     """
-    first, last = own
+    before, after = own
     starts, links, shares = between
+    indptr = np.zeros(len(pair) + 1, dtype=np.int64)
+    for flow in range(len(pair)):
+        count = 0
+        for at in range(3):
+            count += (before[flow, at] >= 0) + (after[flow, at] >= 0)
+        if pair[flow] >= 0:
+            count += starts[pair[flow] + 1] - starts[pair[flow]]
+        indptr[flow + 1] = indptr[flow] + count
     link = np.empty(indptr[-1], dtype=np.int32)
     fraction = np.ones(indptr[-1])
     for flow in range(len(pair)):
-        if indptr[flow] == indptr[flow + 1]:
-            continue
-        link[indptr[flow]] = first[flow]
-        link[indptr[flow + 1] - 1] = last[flow]
-        if pair[flow] < 0:
-            continue
-        at = indptr[flow] + 1
-        for entry in range(starts[pair[flow]], starts[pair[flow] + 1]):
-            link[at] = links[entry]
-            fraction[at] = shares[entry]
-            at += 1
-    return link, fraction
+        at = listed(before, flow, link, indptr[flow])
+        if pair[flow] >= 0:
+            for entry in range(starts[pair[flow]], starts[pair[flow] + 1]):
+                link[at] = links[entry]
+                fraction[at] = shares[entry]
+                at += 1
+        listed(after, flow, link, at)
+    return indptr, link, fraction

@@ -165,5 +165,5 @@ def sizes(size_bytes: ArrayLike, *, flows: int, whole_bytes: bool) -> NDArray[An
     if not whole_bytes:
         return array.astype(np.float64)
     if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise RoutingError(f"size_bytes holds {array.dtype}; rule 'hash' takes whole bytes")
+        raise RoutingError(f"size_bytes holds {array.dtype}; single-path rules take whole bytes")
     return array.astype(np.int64)

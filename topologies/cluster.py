@@ -61,14 +61,18 @@ class Cluster:
     fewest_global_first
         Whether routes take the fewest GLOBAL links first and the fewest hops second
         (dragonflies) instead of the fewest hops alone.
+    rail_rule
+        Which network cards two GPUs of different servers use by default: ``direct`` (their own),
+        or, where a server's cards sit on several leaves, ``sender`` or ``receiver`` (see
+        `topologies.cards`).
     notes
         What a reader should know of the build, such as ports left without a cable.
 
     Raises
     ------
     TopologyError
-        If the arrays contradict each other, a rate is impossible, or two leaves with GPUs have
-        no path between them.
+        If the arrays contradict each other, a rate is impossible, or two GPUs have no path
+        between them that the rail rule may take.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Cluster:
     nvlink_up: NDArray[np.int32]
     nvlink_down: NDArray[np.int32]
     fewest_global_first: bool = field(default=False)
+    rail_rule: str = "direct"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -77,6 +77,7 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
     link_class: ArrayLike = LinkClass.LOCAL,
     group_of_switch: ArrayLike | None = None,
     fewest_global_first: bool = False,
+    rail_rule: str = "direct",
     name: str = "links",
     builder: str = "links",
     parameters: Mapping[str, Any] | None = None,
@@ -101,7 +102,7 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
         One for all cables, or [cables].
     group_of_switch
         int [switches]; by default as many switches as are named, all in group 0.
-    fewest_global_first, name, builder, parameters, notes
+    fewest_global_first, rail_rule, name, builder, parameters, notes
         As in `Cluster`. A server's rack is the leaf of its first GPU.
 
     Raises
@@ -121,6 +122,7 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
         rack_of_server=_ranks(leaf[:: servers.gpus_per_server]),
         group_of_switch=group,
         fewest_global_first=fewest_global_first,
+        rail_rule=rail_rule,
         notes=notes,
         **_ends(pairs, leaf, servers.gpus_per_server),
         **_columns(servers, (len(leaf), len(pairs)), link_class, bandwidth_Bps, latency_s),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -29,6 +30,13 @@ class Paths:
         """Freeze the arrays."""
         self.indptr.setflags(write=False)
         self.links.setflags(write=False)
+
+    def sums(self, weight: NDArray[Any]) -> NDArray[np.float64]:
+        """Return float64 [flows]: the sum of `weight` [links] over the links of every path."""
+        count = np.diff(self.indptr)
+        flow = np.repeat(np.arange(len(count)), count)
+        total = np.bincount(flow, weight[self.links], len(count))
+        return np.asarray(total, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

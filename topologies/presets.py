@@ -51,6 +51,23 @@ _REFERENCE = ClusterSpec(
     "facts-fat-tree",
 )
 
+_RAIL = ClusterSpec(
+    "rail",
+    {"groups": 2, "servers_per_group": 16, "spines": 16, "rail_rule": "sender"},
+    "rail-256",
+)
+_PLANES = ClusterSpec(
+    "rail",
+    {
+        "groups": 64,
+        "servers_per_group": 32,
+        "spines": 32,
+        "planes": True,
+        "rail_rule": "receiver",
+    },
+    "planes-16384",
+)
+
 PRESETS: dict[str, Preset] = {
     preset.spec.name: preset
     for preset in (
@@ -62,6 +79,8 @@ PRESETS: dict[str, Preset] = {
             _REFERENCE,
             about="32 servers of 8 GPUs, 4 servers a leaf, 4 leaves a pod: distances 2, 4 and 6",
         ),
+        Preset(_RAIL, about="32 servers of 8 GPUs in 2 groups, a leaf per rail and group"),
+        Preset(_PLANES, about="2048 servers of 8 GPUs on 8 two-level planes of 64-port switches"),
     )
 }
 """Every preset by name."""

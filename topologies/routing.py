@@ -3,50 +3,82 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topologies.cards import Cards
 from topologies.checks import indices, sizes
 from topologies.errors import RoutingError
+from topologies.memory import PathMemory
 from topologies.paths import LinkUsage, Paths
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from topologies.cluster import Cluster
+    from topologies.distance import Convention, Distances
     from topologies.switch_graph import SwitchGraph
+    from topologies.walks import Flows, Walker
 
-RULES = ("hash", "shares")
-CONVENTIONS = ("links", "router")
+RULES = ("dmodk", "hash", "minimal", "shares", "ugal", "valiant")
 
 
 class Router:
-    """Shortest paths over a cluster's switches.
+    """Routes over a cluster's links.
 
-    Two GPUs of different servers talk over their network cards and the switches between the two
-    leaves, along the fewest hops (or the fewest global links first, where the cluster says so);
-    two GPUs of one server over its NVLink switch, at zero hops; a GPU to itself over no link.
+    Two GPUs of different servers talk over network cards and the switches between the two
+    leaves, two GPUs of one server over its NVLink switch at zero hops, a GPU to itself over no
+    link. A shortest path has the fewest hops between the leaves (or the fewest global links
+    first, where the cluster says so).
 
     Parameters
     ----------
     cluster
         The cluster.
     rule
-        ``shares``: at every switch an equal split over the next hops that lie on shortest
-        paths, parallel cables to one next hop sharing its part equally (ECMP as an average; it
-        stands for spraying). ``hash``: every flow takes one path; at every switch a seeded hash
-        of (source NIC, destination NIC, queue pair) picks the next hop and then the cable.
+        How flows find their way through the switches:
+
+        - ``shares``: at every switch an equal split over the next hops that lie on shortest
+          paths, parallel cables to one next hop sharing its part equally (ECMP as an average;
+          it stands for spraying);
+        - ``hash``: one shortest path a flow; at every switch a seeded hash of (source card,
+          destination card, queue pair) picks the next hop and then the cable;
+        - ``dmodk``: one shortest path a flow on fat-trees: the destination picks it (D-mod-k
+          routing; Zahavi, 2012). Number the cards leaf by leaf: a switch with n ways up takes
+          way d mod n, and the switch above goes on with d div n. Where nothing is cut or
+          oversubscribed, no two flows of a shifted permutation meet on a link;
+        - ``minimal``: one shortest path between two switches, whatever the flow; a seeded hash
+          of the two settles ties. On a full dragonfly local-global-local (Kim et al., 2008);
+        - ``valiant``: on dragonflies; a flow to another group goes by a shortest path to a
+          third one, drawn by the hash of the flow, and from where it enters by a shortest path
+          to its destination; inside a group minimal;
+        - ``ugal``: on dragonflies; each flow takes its minimal or its Valiant path, whichever
+          has the smaller product of hops and load, as UGAL does with its queues. Load is the
+          largest sum of bytes over bandwidth on a link between switches, counted over the flows
+          of the same call and layer, which choose one after another, twice. So a path depends
+          on the flows asked together and on their sizes.
     seed
-        Of the hash.
+        Of the hashes.
+    rail_rule
+        ``direct``, ``sender`` or ``receiver``, as in `topologies.cards`; the cluster's own by
+        default. It is the router's because libraries choose it, not cables; and a cluster's
+        because a fabric without links between its rails leaves no choice.
 
     Raises
     ------
     RoutingError
-        If the rule is unknown or the seed is out of range.
+        If a rule is unknown or does not fit the cluster, or the seed is out of range.
     """
 
-    def __init__(self, cluster: Cluster, rule: str = "shares", *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        rule: str = "shares",
+        *,
+        seed: int = 0,
+        rail_rule: str | None = None,
+    ) -> None:
         if rule not in RULES:
             raise RoutingError(f"unknown routing rule {rule!r}; allowed: {', '.join(RULES)}")
         if not 0 <= seed < 2**64:
@@ -54,10 +86,22 @@ class Router:
         self.cluster = cluster
         self.rule = rule
         self.seed = seed
+        self.rail_rule = cluster.rail_rule if rail_rule is None else rail_rule
+        self._cards = Cards(cluster, self.rail_rule)
+        self._memory = PathMemory()
+        if rule in ("dmodk", "valiant", "ugal"):
+            from topologies.walks import check_rule  # noqa: PLC0415  loads numba
+
+            check_rule(cluster, self._graph, rule)
 
     def __repr__(self) -> str:
         """Name the rule and the cluster."""
         return f"<Router by {self.rule} on {self.cluster!r}>"
+
+    @property
+    def shortest(self) -> bool:
+        """Whether every flow keeps to shortest paths, so that hops are those of the two leaves."""
+        return self.rule not in ("valiant", "ugal")
 
     @cached_property
     def _graph(self) -> SwitchGraph:
@@ -65,10 +109,25 @@ class Router:
 
         return SwitchGraph(self.cluster)
 
-    def server_distance(
-        self, convention: Literal["links", "router"] = "links"
-    ) -> NDArray[np.int32]:
-        """Return int32 [servers, servers]: hops of the route in force.
+    @cached_property
+    def _walker(self) -> Walker:
+        from topologies.walks import Walker  # noqa: PLC0415  loads numba
+
+        return Walker(self.cluster, self._graph, self._cards, seed=self.seed)
+
+    @cached_property
+    def _distances(self) -> Distances:
+        from topologies.distance import Distances  # noqa: PLC0415  loads numba
+
+        return Distances(self.cluster, self._graph, self._cards, valiant=self.rule == "valiant")
+
+    def server_distance(self, convention: Convention = "links") -> NDArray[Any]:
+        """Return [servers, servers]: hops of the route in force, expected where they vary.
+
+        int32 where all GPUs of two servers are equally far apart by every route the rule may
+        take. Otherwise float64, the mean: over all pairs of their GPUs (rails under ``direct``)
+        and over the intermediate groups (``valiant``). What ``ugal`` takes depends on the load;
+        its distances are those of an idle fabric, which are minimal.
 
         Parameters
         ----------
@@ -79,28 +138,25 @@ class Router:
         Raises
         ------
         RoutingError
-            If the convention is unknown, or a server's network cards sit on several leaves.
+            If the convention is unknown.
         """
-        if convention not in CONVENTIONS:
-            raise RoutingError(
-                f"unknown hop convention {convention!r}; allowed: {', '.join(CONVENTIONS)}"
-            )
-        leaf = self.cluster.leaf_of_gpu.reshape(self.cluster.servers, -1)
-        if (leaf != leaf[:, :1]).any():
-            server = int((leaf != leaf[:, :1]).any(axis=1).argmax())
-            raise RoutingError(
-                f"server {server} has network cards on several leaves, so servers have no single "
-                "distance; ask for the hops of pairs of GPUs"
-            )
-        leaves, rank = np.unique(leaf[:, 0], return_inverse=True)
-        distance = self._graph.hops(leaves[None, :], leaves[:, None])[np.ix_(rank, rank)]
-        if convention == "links":
-            distance += 2
-            np.fill_diagonal(distance, 0)
-        return distance
+        return self._distances.servers(convention)
+
+    def gpu_distance(self, convention: Convention = "links") -> NDArray[Any]:
+        """Return [gpus, gpus]: hops of the route in force, as `server_distance` counts them.
+
+        For fabrics where the GPUs of a server are not equally far from others. int32, or the
+        expected hops as float64 under ``valiant``.
+
+        Raises
+        ------
+        RoutingError
+            If the convention is unknown.
+        """
+        return self._distances.gpus(convention)
 
     def switch_hops(self, switches: ArrayLike) -> NDArray[np.int32]:
-        """Return int32 [asked, switches]: hops between each switch asked and every switch.
+        """Return int32 [asked, switches]: hops of the shortest paths from each switch asked.
 
         Raises
         ------
@@ -111,22 +167,60 @@ class Router:
         everyone = np.arange(self.cluster.switches, dtype=np.int32)
         return self._graph.hops(everyone[None, :], asked[:, None])
 
-    def hops(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.int32]:
-        """Return int32 [pairs]: network links that each pair of GPUs crosses.
+    def cards(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return int64 [pairs] twice: the GPUs whose network cards send and receive.
+
+        They are others than the GPUs themselves where the rail rule forwards over NVLink; pairs
+        inside a server use no card.
 
         Raises
         ------
         RoutingError
             If a GPU does not exist.
         """
-        src, dst = self._pairs(src, dst)
-        leaf = self.cluster.leaf_of_gpu
-        hops = self._graph.hops(leaf[src], leaf[dst]) + np.int32(2)
-        hops[self._inside(src, dst)] = 0
-        return hops
+        first, last = self._pairs(src, dst)
+        out, into = self._cards.of(first, last)
+        far = self._cards.outside(first, last)
+        return np.where(far, out, first), np.where(far, into, last)
 
-    def paths(self, src: ArrayLike, dst: ArrayLike, queue_pair: ArrayLike | None = None) -> Paths:
+    def hops(
+        self,
+        src: ArrayLike,
+        dst: ArrayLike,
+        *,
+        size_bytes: ArrayLike | None = None,
+        layer: ArrayLike | None = None,
+    ) -> NDArray[np.int32]:
+        """Return int32 [pairs]: network links that each pair of GPUs crosses.
+
+        Parameters
+        ----------
+        src, dst, size_bytes, layer
+            As for `paths`.
+
+        Raises
+        ------
+        RoutingError
+            If a GPU does not exist.
+        """
+        if not self.shortest:
+            paths = self.paths(src, dst, size_bytes=size_bytes, layer=layer)
+            return paths.sums(self.cluster.hop_weight).astype(np.int32)
+        first, last = self._pairs(src, dst)
+        return self._distances.pairs(first, last)
+
+    def paths(
+        self,
+        src: ArrayLike,
+        dst: ArrayLike,
+        queue_pair: ArrayLike | None = None,
+        *,
+        size_bytes: ArrayLike | None = None,
+        layer: ArrayLike | None = None,
+    ) -> Paths:
         """Return the one path of every flow, in the order its links are crossed.
+
+        The last results are remembered, so that asking again costs little.
 
         Parameters
         ----------
@@ -134,48 +228,72 @@ class Router:
             int [flows]: GPUs.
         queue_pair
             int [flows]: tells flows between the same two network cards apart; 0 by default.
+        size_bytes, layer
+            [flows]: what ``ugal`` weighs, one byte each and all in layer 0 by default; other
+            rules do not look at them.
 
         Raises
         ------
         RoutingError
-            If the rule splits flows, or a GPU does not exist.
+            If the rule splits flows, a GPU does not exist or two have no route.
         """
-        if self.rule != "hash":
-            raise RoutingError(f"a single path was asked of rule {self.rule!r}; use 'hash'")
-        src, dst = self._pairs(src, dst)
-        pair = np.zeros(len(src), dtype=np.int64)
-        if queue_pair is not None:
-            pair = indices("queue_pair", queue_pair, 2**31)
-        if len(pair) != len(src):
-            raise RoutingError(f"queue_pair has {len(pair)} entries; expected {len(src)}")
-        lengths = self.hops(src, dst).astype(np.int64)
-        lengths[self._inside(src, dst) & (src != dst)] = 2
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        links = np.empty(indptr[-1], dtype=np.int32)
-        moving = lengths > 0
-        first, last = self._own_links(src[moving], dst[moving])
-        links[indptr[:-1][moving]] = first
-        links[indptr[1:][moving] - 1] = last
-        self._walk(src, dst, pair, indptr[:-1] + 1, links)
-        return Paths(indptr=indptr, links=links)
+        if self.rule == "shares":
+            raise RoutingError("a single path was asked of rule 'shares'; use 'hash'")
+        flows = self._flows(src, dst, queue_pair, size_bytes, layer)
+        known = flows if self.rule == "ugal" else flows[:3]
+        return self._memory.recall(known, lambda: self._walker.paths(flows, self.rule))
 
-    def _walk(
+    def _flows(
         self,
-        src: NDArray[np.int64],
-        dst: NDArray[np.int64],
-        queue_pair: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        links: NDArray[np.int32],
-    ) -> None:
-        """Fill in the links between switches of all flows that leave their server."""
-        from topologies import _kernels  # noqa: PLC0415  loads numba
+        src: ArrayLike,
+        dst: ArrayLike,
+        queue_pair: ArrayLike | None,
+        size_bytes: ArrayLike | None,
+        layer: ArrayLike | None,
+    ) -> Flows:
+        from topologies.walks import Flows  # noqa: PLC0415  loads numba
 
-        out = ~self._inside(src, dst)
-        leaf, graph = self.cluster.leaf_of_gpu, self._graph
-        ends = (leaf[src[out]], graph.rows(leaf[dst[out]]))
-        keys = _kernels.flow_keys(np.uint64(self.seed), src[out], dst[out], queue_pair[out])
-        edges = (graph.indptr, graph.neighbour, graph.weight, graph.link)
-        _kernels.hashed_walks(edges, graph.costs, ends, keys, starts[out], links)
+        first, last = self._pairs(src, dst)
+        size = np.ones(len(first), dtype=np.int64)
+        if size_bytes is not None:
+            size = sizes(size_bytes, flows=len(first), whole_bytes=False)
+        columns = [np.zeros_like(first)] * 2
+        given = ("queue_pair", queue_pair), ("layer", layer)
+        for at, (name, values) in enumerate(given):
+            if values is not None:
+                columns[at] = indices(name, values, 2**31)
+                if len(columns[at]) != len(first):
+                    raise RoutingError(
+                        f"{name} has {len(columns[at])} entries; expected {len(first)}"
+                    )
+        return Flows(first, last, columns[0], size, columns[1])
+
+    def link_usage(
+        self, src: ArrayLike, dst: ArrayLike, *, size_bytes: ArrayLike | None = None
+    ) -> LinkUsage:
+        """Return the links every flow uses, with the fraction of its bytes that crosses each.
+
+        Under ``shares`` the fractions of the links that leave a switch add up to what enters it;
+        single-path rules give 1 for every link of the path (of queue pair 0).
+
+        Parameters
+        ----------
+        src, dst, size_bytes
+            As for `paths`. A GPU to itself uses no link.
+
+        Raises
+        ------
+        RoutingError
+            If a GPU does not exist.
+        """
+        if self.rule != "shares":
+            paths = self.paths(src, dst, size_bytes=size_bytes)
+            return LinkUsage(paths.indptr, paths.links, np.ones(len(paths.links)))
+        from topologies.shares import share_usage  # noqa: PLC0415  loads numba
+
+        first, last = self._pairs(src, dst)
+        own = self._cards.own_links(first, last)
+        return share_usage(self._graph, self._leaves(first, last), own)
 
     def link_bytes(
         self,
@@ -187,12 +305,12 @@ class Router:
         layers: int = 1,
         queue_pair: ArrayLike | None = None,
     ) -> NDArray[np.int64] | NDArray[np.float64]:
-        """Return [layers, links]: bytes on every link, whole under ``hash``, float64 otherwise.
+        """Return [layers, links]: bytes on every link, float64 under ``shares``, whole otherwise.
 
         Parameters
         ----------
         src, dst, size_bytes
-            [flows]: GPUs and bytes; ``hash`` takes whole bytes only.
+            [flows]: GPUs and bytes; single-path rules take whole bytes only.
         layer, layers
             int [flows], 0 to layers - 1; all in layer 0 by default.
         queue_pair
@@ -203,108 +321,59 @@ class Router:
         RoutingError
             If a GPU or layer does not exist, or a size is negative, infinite or not whole.
         """
-        src, dst = self._pairs(src, dst)
-        size = sizes(size_bytes, flows=len(src), whole_bytes=self.rule == "hash")
-        layer = np.zeros(len(src), dtype=np.int64) if layer is None else layer
-        layer = indices("layer", layer, layers)
-        if len(layer) != len(src):
-            raise RoutingError(f"layer has {len(layer)} entries; expected {len(src)}")
-        if self.rule == "hash":
-            return self._path_bytes(self.paths(src, dst, queue_pair), size, layer, layers)
-        return self._share_bytes(src, dst, size, layer, layers)
-
-    def _path_bytes(
-        self, paths: Paths, size: NDArray[Any], layer: NDArray[np.int64], layers: int
-    ) -> NDArray[np.int64]:
+        flows = self._flows(src, dst, queue_pair, None, layer)
+        indices("layer", flows.layer, layers)
+        size = sizes(size_bytes, flows=len(flows.src), whole_bytes=self.rule != "shares")
+        if self.rule == "shares":
+            return self._share_bytes(flows._replace(size_bytes=size), layers)
         from topologies import _kernels  # noqa: PLC0415  loads numba
 
+        paths = self.paths(src, dst, queue_pair, size_bytes=size, layer=layer)
         out = np.zeros((layers, self.cluster.links), dtype=np.int64)
-        _kernels.add_paths(paths.indptr, paths.links, size, layer, out)
+        _kernels.add_paths(paths.indptr, paths.links, size, flows.layer, out)
         return out
 
-    def _share_bytes(
-        self,
-        src: NDArray[np.int64],
-        dst: NDArray[np.int64],
-        size: NDArray[Any],
-        layer: NDArray[np.int64],
-        layers: int,
-    ) -> NDArray[np.float64]:
+    def _share_bytes(self, flows: Flows, layers: int) -> NDArray[np.float64]:
         from topologies.shares import add_shares  # noqa: PLC0415  loads numba
 
-        moving = src != dst
-        src, dst, size, layer = src[moving], dst[moving], size[moving], layer[moving]
-        cells = layers * self.cluster.links
-        own = layer * self.cluster.links
-        ends = self._own_links(src, dst)
-        total = sum(np.bincount(own + end, size, cells) for end in ends)
-        out = np.asarray(total, dtype=np.float64).reshape(layers, self.cluster.links)
-        far = ~self._inside(src, dst)
-        leaf = self.cluster.leaf_of_gpu
-        leaves = (leaf[src[far]], leaf[dst[far]])
-        add_shares(self._graph, leaves, size[far], layer[far], out)
+        out = np.zeros((layers, self.cluster.links))
+        cell = flows.layer * self.cluster.links
+        for own in self._cards.own_links(flows.src, flows.dst):
+            for column in own.T:
+                used = column >= 0
+                at = cell[used] + column[used]
+                out += np.bincount(at, flows.size_bytes[used], out.size).reshape(out.shape)
+        leaves = self._leaves(flows.src, flows.dst)
+        far = leaves[0] >= 0
+        ends = leaves[0][far], leaves[1][far]
+        add_shares(self._graph, ends, flows.size_bytes[far], flows.layer[far], out)
         return out
 
-    def link_usage(self, src: ArrayLike, dst: ArrayLike) -> LinkUsage:
-        """Return the links every flow uses, with the fraction of its bytes that crosses each.
-
-        Under ``shares`` the fractions of the links that leave a switch add up to what enters it;
-        single-path rules give 1 for every link of the path (of queue pair 0).
+    def path_latency(
+        self, src: ArrayLike, dst: ArrayLike, *, size_bytes: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Return float64 [pairs]: seconds, the largest sum of link latencies over the paths used.
 
         Parameters
         ----------
-        src, dst
-            int [flows]: GPUs. A GPU to itself uses no link.
+        src, dst, size_bytes
+            As for `paths`.
 
         Raises
         ------
         RoutingError
             If a GPU does not exist.
         """
-        if self.rule != "shares":
-            paths = self.paths(src, dst)
-            return LinkUsage(paths.indptr, paths.links, np.ones(len(paths.links)))
-        from topologies._usage_kernel import pair_usage, spread  # noqa: PLC0415
-        from topologies.shares import distinct  # noqa: PLC0415  loads numba
-
-        src, dst = self._pairs(src, dst)
-        switches, leaf = self.cluster.switches, self.cluster.leaf_of_gpu.astype(np.int64)
-        far, moving = ~self._inside(src, dst), src != dst
-        found, inverse = distinct(leaf[src[far]] * switches + leaf[dst[far]], switches**2)
-        graph = self._graph
-        rows = graph.rows(found % switches)
-        edges = (graph.indptr, graph.neighbour, graph.weight, graph.link)
-        between = pair_usage(edges, graph.costs, (found // switches, rows))
-        pair = np.full(len(src), -1)
-        pair[far] = inverse
-        length = 2 * moving.astype(np.int64)
-        length[far] += np.diff(between[0])[inverse]
-        indptr = np.concatenate([[0], np.cumsum(length)])
-        own = np.zeros((2, len(src)), dtype=np.int32)
-        own[:, moving] = self._own_links(src[moving], dst[moving])
-        return LinkUsage(indptr, *spread(indptr, (own[0], own[1]), between, pair))
-
-    def path_latency(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
-        """Return float64 [pairs]: seconds, the largest sum of link latencies over the paths used.
-
-        Raises
-        ------
-        RoutingError
-            If a GPU does not exist.
-        """
-        sources, targets = self._pairs(src, dst)
         latency = self.cluster.latency_s
-        if self.rule == "hash":
-            paths = self.paths(sources, targets)
-            flow = np.repeat(np.arange(len(sources)), np.diff(paths.indptr))
-            sums = np.bincount(flow, latency[paths.links], len(sources))
-            return np.asarray(sums, dtype=np.float64)
-        total = np.zeros(len(sources))
-        moving, far = sources != targets, ~self._inside(sources, targets)
-        first, last = self._own_links(sources[moving], targets[moving])
-        total[moving] = latency[first] + latency[last]
-        leaf = self.cluster.leaf_of_gpu
-        total[far] += self._graph.latency_s(leaf[sources[far]], leaf[targets[far]])
+        if self.rule != "shares":
+            return self.paths(src, dst, size_bytes=size_bytes).sums(latency)
+        first, last = self._pairs(src, dst)
+        total = np.zeros(len(first))
+        for own in self._cards.own_links(first, last):
+            total += np.where(own >= 0, latency[own], 0.0).sum(axis=1)
+        leaves = self._leaves(first, last)
+        far = leaves[0] >= 0
+        total[far] += self._graph.latency_s(leaves[0][far], leaves[1][far])
         return total
 
     def _pairs(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -316,19 +385,11 @@ class Router:
             )
         return first, second
 
-    def _inside(self, src: NDArray[np.int64], dst: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return bool [pairs]: whether the bytes stay in one server (or one GPU)."""
-        inside: NDArray[np.bool_] = (
-            src // self.cluster.gpus_per_server == dst // self.cluster.gpus_per_server
-        )
-        return inside
-
-    def _own_links(
+    def _leaves(
         self, src: NDArray[np.int64], dst: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the first and last link of pairs of different GPUs."""
-        first, last = self.cluster.nic_up[src], self.cluster.nic_down[dst]
-        inside = self._inside(src, dst)
-        first[inside] = self.cluster.nvlink_up[src[inside]]
-        last[inside] = self.cluster.nvlink_down[dst[inside]]
-        return first, last
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return int64 [pairs] twice: the switches between which a pair crosses, or -1."""
+        far = self._cards.outside(src, dst)
+        out, into = self._cards.of(src, dst)
+        leaf = self.cluster.leaf_of_gpu
+        return np.where(far, leaf[out], -1), np.where(far, leaf[into], -1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from topologies import _kernels as kernels
+from topologies._usage_kernel import pair_usage, spread
+from topologies.paths import LinkUsage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +21,7 @@ _DENSE = 1 << 22
 
 def add_shares(
     graph: SwitchGraph,
-    ends: tuple[NDArray[np.int32], NDArray[np.int32]],
+    ends: tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]],
     size_bytes: NDArray[np.float64],
     layer: NDArray[np.int64],
     out: NDArray[np.float64],
@@ -34,7 +36,7 @@ def add_shares(
     graph
         The switches.
     ends
-        int32 [flows]: source and target switch.
+        int [flows]: source and target switch.
     size_bytes, layer
         float64 and int64 [flows].
     out
@@ -47,8 +49,54 @@ def add_shares(
     found, inverse = distinct(cell, len(graph.costs) * layers * switches)
     volume = np.asarray(np.bincount(inverse, size_bytes, len(found)), dtype=np.float64)
     cells = (found // switches // layers, found // switches % layers, found % switches)
-    edges = (graph.indptr, graph.neighbour, graph.weight, graph.link)
-    kernels.split_volumes(edges, graph.costs, cells, volume, out)
+    kernels.split_volumes(graph.edges, graph.costs, cells, volume, out)
+
+
+def share_usage(
+    graph: SwitchGraph,
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]],
+    own: tuple[NDArray[np.int32], NDArray[np.int32]],
+) -> LinkUsage:
+    """Return the links every flow uses and its shares of them.
+
+    The links between two switches are listed once for all flows between these.
+
+    Parameters
+    ----------
+    graph
+        The switches.
+    ends
+        int64 [flows]: source and target switch, -1 for a flow that crosses none.
+    own
+        int32 [flows, 3]: links before and after those between switches, filled up with -1.
+    """
+    pairs, which = switch_pairs(ends, len(graph.group))
+    graph.hops(*pairs)  # refuses what has no route
+    between = pair_usage(graph.edges, graph.costs, (pairs[0], graph.rows(pairs[1])))
+    return LinkUsage(*spread(own, between, which))
+
+
+def switch_pairs(
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]], switches: int
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]:
+    """Return the distinct pairs of switches, and which of them every flow crosses between.
+
+    Parameters
+    ----------
+    ends
+        int64 [flows]: source and target switch, -1 for a flow that crosses none.
+    switches
+        Switches there are.
+
+    Returns
+    -------
+    Sources and targets, int64 [pairs] each; int64 [flows], -1 for a flow that crosses none.
+    """
+    far = ends[0] >= 0
+    found, inverse = distinct(ends[0][far] * switches + ends[1][far], switches**2)
+    which = np.full(len(far), -1)
+    which[far] = inverse
+    return (found // switches, found % switches), which
 
 
 def distinct(keys: NDArray[np.int64], bound: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -10,6 +10,7 @@ from topologies.dragonfly import Dragonfly
 from topologies.errors import TopologyError
 from topologies.fat_tree import FatTree
 from topologies.parameters import make, resolved
+from topologies.rail import Rail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from topologies.cluster import Cluster
     from topologies.parameters import Builder
 
-BUILDERS: dict[str, type[Builder]] = {kind.builder: kind for kind in (Dragonfly, FatTree)}
+BUILDERS: dict[str, type[Builder]] = {kind.builder: kind for kind in (Dragonfly, FatTree, Rail)}
 """Parameter class of every builder, by name."""
 
 _KEYS = ("builder", "name", "parameters")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,52 @@ if TYPE_CHECKING:
 
     from topologies.cluster import Cluster
 
+    Edges = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+
 _GLOBAL_UNIT = 1 << 16
 """Cost of a global link where those count first: above any sum of hops."""
+
+
+class CostTable:
+    """Costs from all switches to the nearest switch of each label asked, row by row.
+
+    Parameters
+    ----------
+    edges
+        ``(indptr, neighbour, weight)`` of the switches.
+    label
+        int64 [switches]: the target (or group) that each switch belongs to.
+    """
+
+    def __init__(self, edges: Edges, label: NDArray[np.int64]) -> None:
+        self._edges = edges
+        self._label = label
+        self._row = np.full(int(label.max()) + 1, -1, dtype=np.int64)
+        self._store = np.empty((0, len(label)), dtype=np.int32)
+        self._used = 0
+
+    @property
+    def costs(self) -> NDArray[np.int32]:
+        """int32 [targets so far, switches]."""
+        return self._store[: self._used]
+
+    def rows(self, targets: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return the row of `costs` of every target, computing the rows that are new."""
+        rows: NDArray[np.int64] = self._row[targets]
+        if rows.size and rows.min() < 0:
+            self._add(np.unique(targets[rows < 0]).astype(np.int64))
+            rows = self._row[targets]
+        return rows
+
+    def _add(self, targets: NDArray[np.int64]) -> None:
+        end = self._used + len(targets)
+        if end > len(self._store):
+            store = np.empty((max(end, 2 * self._used), len(self._label)), dtype=np.int32)
+            store[: self._used] = self.costs
+            self._store = store
+        self._store[self._used : end] = kernels.cost_rows(*self._edges, self._label, targets)
+        self._row[targets] = np.arange(self._used, end)
+        self._used = end
 
 
 class SwitchGraph:
@@ -29,8 +74,10 @@ class SwitchGraph:
         global link where the fewest global links come first.
     link
         int64 [edges]: the cluster's link of each edge.
-    costs
-        int32 [targets so far, switches].
+    unit
+        Costs modulo it are hops.
+    group
+        int64 [switches]: the group of every switch.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -41,34 +88,58 @@ class SwitchGraph:
         if cluster.fewest_global_first:
             weight[cluster.link_class[between] == LinkClass.GLOBAL] += _GLOBAL_UNIT
         order = np.lexsort((between, weight, dst, src))
-        self._unit = _GLOBAL_UNIT if cluster.fewest_global_first else None
+        self.unit = _GLOBAL_UNIT if cluster.fewest_global_first else int(kernels.UNREACHED)
         self.indptr = np.searchsorted(src[order], np.arange(cluster.switches + 1)).astype(np.int64)
         self.neighbour = dst[order]
         self.weight = weight[order]
         self.link = between[order]
+        self.group = cluster.group_of_switch.astype(np.int64)
         self._latency = cluster.latency_s[self.link]
-        self.costs = np.empty((0, cluster.switches), dtype=np.int32)
         self._latencies = np.empty((0, cluster.switches))
-        self._row = np.full(cluster.switches, -1, dtype=np.int64)
+        self._switches = CostTable(self._plain, np.arange(cluster.switches))
+        self._leaves = cluster.leaf_of_gpu
+
+    @property
+    def _plain(self) -> Edges:
+        return self.indptr, self.neighbour, self.weight
+
+    @property
+    def edges(self) -> tuple[NDArray[Any], ...]:
+        """``(indptr, neighbour, weight, link)``, as kernels take it."""
+        return *self._plain, self.link
+
+    @property
+    def costs(self) -> NDArray[np.int32]:
+        """int32 [targets so far, switches]: costs to single switches."""
+        return self._switches.costs
 
     def rows(self, targets: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """Return the row of `costs` of every target, computing the rows that are new."""
-        new = np.unique(targets[self._row[targets] < 0]).astype(np.int64)
-        if new.size:
-            found = kernels.cost_rows(self.indptr, self.neighbour, self.weight, new)
-            self._row[new] = len(self.costs) + np.arange(len(new))
-            self.costs = np.concatenate([self.costs, found])
-        rows: NDArray[np.int64] = self._row[targets]
-        return rows
+        """Return the row of `costs` of every target switch."""
+        return self._switches.rows(targets)
+
+    @cached_property
+    def to_group(self) -> CostTable:
+        """Costs to the nearest switch of a group; for graphs whose switches all have one."""
+        return CostTable(self._plain, self.group)
+
+    @cached_property
+    def level(self) -> NDArray[np.int32]:
+        """int32 [switches]: hops to the nearest switch with GPUs."""
+        has_gpus = np.zeros(len(self.group), dtype=np.int64)
+        has_gpus[self._leaves] = 1
+        hops = np.ones(len(self.weight), dtype=np.int32)
+        plain = (self.indptr, self.neighbour, hops)
+        level: NDArray[np.int32] = kernels.cost_rows(*plain, has_gpus, np.array([1]))[0]
+        return level
 
     def latency_s(
         self, src: NDArray[np.integer[Any]], dst: NDArray[np.integer[Any]]
     ) -> NDArray[np.float64]:
-        """Return float64: seconds of the slowest route in force between each pair of switches."""
+        """Return float64: seconds of the slowest shortest path between each pair of switches."""
         rows = self.rows(dst)
         new = self.costs[len(self._latencies) :]
         if len(new):
-            edges = (self.indptr, self.neighbour, self.weight, self._latency)
+            edges = (*self._plain, self._latency)
             found = kernels.latency_rows(edges, new)
             self._latencies = np.concatenate([self._latencies, found])
         latencies: NDArray[np.float64] = self._latencies[rows, src]
@@ -77,7 +148,7 @@ class SwitchGraph:
     def hops(
         self, src: NDArray[np.integer[Any]], dst: NDArray[np.integer[Any]]
     ) -> NDArray[np.int32]:
-        """Return int32: links between each pair of switches, on the route in force.
+        """Return int32: links between each pair of switches, on a shortest path.
 
         Raises
         ------
@@ -88,4 +159,4 @@ class SwitchGraph:
         costs: NDArray[np.int32] = self.costs[rows, src]
         if (costs == kernels.UNREACHED).any():
             raise RoutingError("no route: a switch asked for is cut off from the others")
-        return costs if self._unit is None else costs % np.int32(self._unit)
+        return costs % np.int32(self.unit)

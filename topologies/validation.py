@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topologies.cards import Cards
 from topologies.checks import whole
 from topologies.cluster import LinkClass
 from topologies.errors import TopologyError
@@ -198,15 +199,24 @@ def _check_cables(cluster: Cluster) -> None:
 
 
 def _check_connected(cluster: Cluster) -> None:
+    """Check that the cards that the rail rule lets talk to each other can."""
+    Cards(cluster, cluster.rail_rule)
     between = cluster.link_class >= LinkClass.LOCAL
     first = cluster.link_src[between] - cluster.first_switch
     second = cluster.link_dst[between] - cluster.first_switch
     part = components(cluster.switches, first, second)[cluster.leaf_of_gpu]
-    apart = part != part[0]
+    leaf = cluster.leaf_of_gpu
+    if cluster.rail_rule != "direct":  # only cards at the same place of their servers talk
+        rails = cluster.gpus_per_server
+        part, leaf = part.reshape(-1, rails).T, leaf.reshape(-1, rails).T
+    else:
+        part, leaf = part[None, :], leaf[None, :]
+    apart = part != part[:, :1]
     if apart.any():
+        rail, card = np.argwhere(apart)[0]
         raise TopologyError(
-            f"disconnected cluster: leaf {int(cluster.leaf_of_gpu[0])} cannot reach leaf "
-            f"{int(cluster.leaf_of_gpu[apart.argmax()])}"
+            f"disconnected cluster: leaf {int(leaf[rail, 0])} cannot reach leaf "
+            f"{int(leaf[rail, card])}"
         )
 
 

@@ -42,7 +42,7 @@ class Routes(NamedTuple):
 
 def ordered_routes(network: PacketNetwork, flows: Flows, rng: np.random.Generator) -> Routes:
     """Route the flows and put them into the order in which their sources issue them."""
-    paths = network.router.paths(flows.src, flows.dst)
+    paths = network.router.paths(flows.src, flows.dst, size_bytes=flows.size_bytes)
     hops = np.diff(paths.indptr)
     remote = hops > 0
     first_link = np.full(len(flows), NONE, dtype=np.int32)

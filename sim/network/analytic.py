@@ -90,7 +90,8 @@ class AnalyticCollective:
         self.link_bytes.setflags(write=False)
         self._busy_ns = self.link_bytes * 1e9 / router.cluster.bandwidth_Bps
         self._transfer_ns = ceil(float(self._busy_ns.max(initial=0.0)) - 1e-6)
-        self._latency_ns = ceil_ns(float(router.path_latency(src, dst).max(initial=0.0)))
+        latency = router.path_latency(src, dst, size_bytes=flows.size_bytes)
+        self._latency_ns = ceil_ns(float(latency.max(initial=0.0)))
         self._unsent = set(np.unique(src).tolist())
         remote = src != dst
         self._over_links = set(np.unique(dst[remote]).tolist())

@@ -106,7 +106,8 @@ class PacketTwin:
     def _travel(
         self, flow: int, size: int, flows: Flows, delivered_ns: dict[int, int]
     ) -> Generator[simpy.Event, int, None]:
-        path = self.router.paths(flows.src[flow : flow + 1], flows.dst[flow : flow + 1]).links
+        paths = self.router.paths(flows.src, flows.dst, size_bytes=flows.size_bytes)
+        path = paths.links[paths.indptr[flow] : paths.indptr[flow + 1]]
         came_from = FROM_A_GPU
         for link in path.tolist():
             delivery = yield self.links[link].join(size, came_from)

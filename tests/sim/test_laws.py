@@ -74,14 +74,14 @@ def test_delivery_notices_a_byte(run: Run) -> None:
     own_links = run.result.cluster
     for link, what in ((own_links.nic_up[3], "sent by GPU 3"), (own_links.nvlink_down[4], "GPU 4")):
         with pytest.raises(LawViolation, match=f"dispatch bytes .*{what}"):
-            check_delivery(with_bytes(run, [((1, 0, link), 1)]), run.traffic)
+            check_delivery(with_bytes(run, [((1, 0, link), 1)]), run.traffic, run.router)
 
 
 def test_routes_notice_a_detour(run: Run) -> None:
     """Bytes that vanish from a cable are missed even if both ends are right."""
     first_cable = run.result.cluster.links - 12
     doctored = with_bytes(run, [((0, 1, first_cable), 7)])
-    check_delivery(doctored, run.traffic)
+    check_delivery(doctored, run.traffic, run.router)
     with pytest.raises(LawViolation, match="combine bytes of"):
         check_routes(doctored, run.traffic, run.router)
 

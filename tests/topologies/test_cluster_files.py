@@ -68,14 +68,22 @@ def test_deployments(name: str, gpus: int, slots: int) -> None:
 
 def test_presets_are_listed_by_their_name() -> None:
     """Keys, spec names and a line about each agree; the reference has no slots of its own."""
-    assert sorted(PRESETS) == ["ep144", "ep32", "ep64", "ep72", "facts-fat-tree"]
+    assert sorted(PRESETS) == [
+        "ep144",
+        "ep32",
+        "ep64",
+        "ep72",
+        "facts-fat-tree",
+        "planes-16384",
+        "rail-256",
+    ]
     assert all(chosen.spec.name == name and chosen.about for name, chosen in PRESETS.items())
     assert preset("facts-fat-tree").slots_per_layer is None
 
 
 def test_unknown_preset() -> None:
     """An unknown name is answered with those there are."""
-    allowed = "ep144, ep32, ep64, ep72, facts-fat-tree"
+    allowed = "ep144, ep32, ep64, ep72, facts-fat-tree, planes-16384, rail-256"
     with pytest.raises(TopologyError, match=f"unknown cluster 'ep1'; allowed: {allowed}"):
         preset("ep1")
 
@@ -111,7 +119,7 @@ def test_left_out_parameters_make_no_difference() -> None:
         ("builder = ", "is not TOML: Invalid value"),
         (
             GOOD.replace("fat-tree", "torus"),
-            "unknown builder 'torus'; allowed: dragonfly, fat-tree",
+            "unknown builder 'torus'; allowed: dragonfly, fat-tree, rail",
         ),
         ("rack = 3\n" + GOOD, "unknown key 'rack'; allowed: builder, name, parameters"),
         (GOOD.replace("pods = 2", "pod = 2", 1), "fat-tree: unknown parameter 'pod'; allowed: "),
@@ -159,7 +167,19 @@ _VALUES = st.recursive(
 
 @given(
     builder=st.sampled_from(sorted(BUILDERS)),
-    name=st.sampled_from(["pods", "a", "groups", "reach", "oversubscription", "arrangement", "zz"])
+    name=st.sampled_from(
+        [
+            "pods",
+            "a",
+            "groups",
+            "reach",
+            "rail_rule",
+            "planes",
+            "oversubscription",
+            "arrangement",
+            "zz",
+        ]
+    )
     | st.sampled_from(["host_latency_s", "nvlink_bandwidth_Bps", "global_bandwidth_Bps"]),
     value=_VALUES,
 )
@@ -168,6 +188,7 @@ def test_any_value_is_taken_or_refused_cleanly(builder: str, name: str, value: A
     good = {
         "fat-tree": {"leaves_per_pod": 2, "servers_per_leaf": 1, "aggregations_per_pod": 2},
         "dragonfly": {"a": 4, "p": 1, "h": 2, "groups": 5},
+        "rail": {"groups": 2, "servers_per_group": 2, "spines": 2},
     }[builder]
     try:
         ClusterSpec.from_mapping({"builder": builder, "parameters": {**good, name: value}})

@@ -199,12 +199,13 @@ def test_inside_a_server() -> None:
 
 
 def test_servers_on_several_leaves() -> None:
-    """Cards of one server on two leaves: pairs have hops, servers no single distance."""
+    """Cards of one server on two leaves: pairs have hops, servers their mean."""
     cluster = from_links([(0, 1)], leaf_of_gpu=[0, 1, 0, 1], servers=ServerLinks(gpus_per_server=2))
     router = Router(cluster)
     assert router.hops([0, 0, 0], [1, 2, 3]).tolist() == [0, 2, 3]
-    with pytest.raises(RoutingError, match="server 0 has network cards on several leaves"):
-        router.server_distance()
+    # Cards of one place are 2 links apart, of different places 3: two pairs of GPUs each.
+    assert router.server_distance().tolist() == [[0, 2.5], [2.5, 0]]
+    assert router.gpu_distance()[0].tolist() == [0, 0, 2, 3]
 
 
 @pytest.mark.parametrize("rule", ["shares", "hash"])
@@ -228,7 +229,7 @@ def test_shares_have_no_single_path() -> None:
         ({"dst": [-1]}, "dst holds -1; expected 0 to 15"),
         ({"src": [0.0]}, "src is float64"),
         ({"src": [0, 1]}, "src has 2 entries and dst 1"),
-        ({"size_bytes": [1.5]}, "size_bytes holds float64; rule 'hash' takes whole bytes"),
+        ({"size_bytes": [1.5]}, "size_bytes holds float64; single-path rules take whole bytes"),
         ({"size_bytes": [-1]}, "negative or infinite"),
         ({"size_bytes": [np.nan]}, "negative or infinite"),
         ({"size_bytes": 3}, "size_bytes has the shape"),
@@ -248,7 +249,9 @@ def test_refused_flows(arguments: dict[str, Any], message: str) -> None:
 def test_refused_rules() -> None:
     """Unknown rules, seeds, conventions and switches are refused with what is allowed."""
     cluster = k_ary_fat_tree(4)
-    with pytest.raises(RoutingError, match="unknown routing rule 'best'; allowed: hash, shares"):
+    with pytest.raises(
+        RoutingError, match="unknown routing rule 'best'; allowed: dmodk, hash, minimal"
+    ):
         Router(cluster, "best")
     with pytest.raises(RoutingError, match="seed is -1"):
         Router(cluster, "hash", seed=-1)
