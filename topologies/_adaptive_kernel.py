@@ -35,10 +35,11 @@ def _price(
 ) -> float:
     """Return hops times the load of the busiest link, the flow's own bytes included.
 
-    Links that take no seconds per byte are none of the switches' and count for nothing.
+    Both ways begin and end on the same two host links, which are hops like the others; only
+    links between switches take seconds per byte here.
     """
     indptr, links = way
-    hops, busiest = 0, 0.0
+    hops, busiest = 2, 0.0
     for at in range(indptr[flow], indptr[flow + 1]):
         rate = seconds_per_byte[links[at]]
         if rate > 0.0:
