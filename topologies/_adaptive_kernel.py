@@ -29,11 +29,10 @@ def _add(
 def _price(
     way: tuple[Any, ...],
     flow: int,
-    size: float,
     seconds_per_byte: NDArray[np.float64],
     load: NDArray[np.float64],
 ) -> float:
-    """Return hops times the load of the busiest link, the flow's own bytes included.
+    """Return hops times the load that others put on the busiest link.
 
     Both ways begin and end on the same two host links, which are hops like the others; only
     links between switches take seconds per byte here.
@@ -44,7 +43,7 @@ def _price(
         rate = seconds_per_byte[links[at]]
         if rate > 0.0:
             hops += 1
-            busiest = max(busiest, load[links[at]] + size * rate)
+            busiest = max(busiest, load[links[at]])
     return hops * busiest
 
 
@@ -88,8 +87,8 @@ def settle(
                 if turn > 0:
                     way = second if taken[flow] else first
                     _add(way, flow, -size[flow], seconds_per_byte, load)
-                straight = _price(first, flow, size[flow], seconds_per_byte, load)
-                detour = _price(second, flow, size[flow], seconds_per_byte, load)
+                straight = _price(first, flow, seconds_per_byte, load)
+                detour = _price(second, flow, seconds_per_byte, load)
                 taken[flow] = detour < straight
                 way = second if taken[flow] else first
                 _add(way, flow, size[flow], seconds_per_byte, load)

@@ -36,7 +36,8 @@ def valiant_hops(graph: SwitchGraph, switches: NDArray[np.int64]) -> NDArray[np.
         members = np.flatnonzero(group == via)
         place = np.full(len(group), -1)
         place[members] = np.arange(len(members))
-        cost = graph.to_group.costs[graph.to_group.rows(np.array([via]))[0]]
+        row = graph.to_group.rows(np.array([via]))[0]
+        cost = graph.to_group.costs[row]
         entry = entry_shares(graph.edges, cost, place, len(members))[switches]
         onward = graph.hops(members[:, None], switches[None, :])
         hops = (cost[switches] % graph.unit)[:, None] + entry @ onward

@@ -54,10 +54,11 @@ class Router:
           third one, drawn by the hash of the flow, and from where it enters by a shortest path
           to its destination; inside a group minimal;
         - ``ugal``: on dragonflies; each flow takes its minimal or its Valiant path, whichever
-          has the smaller product of hops and load, as UGAL does with its queues. Load is the
-          largest sum of bytes over bandwidth on a link between switches, counted over the flows
-          of the same call and layer, which choose one after another, twice. So a path depends
-          on the flows asked together and on their sizes.
+          has the smaller product of hops and load (minimal if equal), as UGAL decides by its
+          queues. Load is what others put on the path's busiest link between switches, in bytes
+          over bandwidth, counted over the flows of the same call and layer, which choose one
+          after another, twice. It is like UGAL with a view of all queues, for whole flows
+          instead of packets; a path depends on the flows asked together and on their sizes.
     seed
         Of the hashes.
     rail_rule
@@ -392,4 +393,5 @@ class Router:
         far = self._cards.outside(src, dst)
         out, into = self._cards.of(src, dst)
         leaf = self.cluster.leaf_of_gpu
+        self._graph.hops(leaf[out[far]], leaf[into[far]])  # refuses what has no route
         return np.where(far, leaf[out], -1), np.where(far, leaf[into], -1)

@@ -71,7 +71,6 @@ def share_usage(
         int32 [flows, 3]: links before and after those between switches, filled up with -1.
     """
     pairs, which = switch_pairs(ends, len(graph.group))
-    graph.hops(*pairs)  # refuses what has no route
     between = pair_usage(graph.edges, graph.costs, (pairs[0], graph.rows(pairs[1])))
     return LinkUsage(*spread(own, between, which))
 
