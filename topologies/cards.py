@@ -66,6 +66,15 @@ class Cards:
             return src, dst - dst % width + src % width
         return src, dst
 
+    def switches(
+        self, src: NDArray[np.int64], dst: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return int64 [pairs] twice: the switches of the cards; -1 for a pair in one server."""
+        far = self.outside(src, dst)
+        out, into = self.of(src, dst)
+        leaf = self._cluster.leaf_of_gpu
+        return np.where(far, leaf[out], -1), np.where(far, leaf[into], -1)
+
     def own_links(
         self, src: NDArray[np.int64], dst: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -10,6 +10,7 @@ import numpy as np
 from topologies.cards import Cards
 from topologies.checks import indices, sizes
 from topologies.errors import RoutingError
+from topologies.flows import Flows
 from topologies.memory import PathMemory
 from topologies.paths import LinkUsage, Paths
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from topologies.cluster import Cluster
     from topologies.distance import Convention, Distances
     from topologies.switch_graph import SwitchGraph
-    from topologies.walks import Flows, Walker
+    from topologies.walks import Walker
 
 RULES = ("dmodk", "hash", "minimal", "shares", "ugal", "valiant")
 
@@ -252,8 +253,6 @@ class Router:
         size_bytes: ArrayLike | None,
         layer: ArrayLike | None,
     ) -> Flows:
-        from topologies.walks import Flows  # noqa: PLC0415  loads numba
-
         first, last = self._pairs(src, dst)
         size = np.ones(len(first), dtype=np.int64)
         if size_bytes is not None:
@@ -293,8 +292,7 @@ class Router:
         from topologies.shares import share_usage  # noqa: PLC0415  loads numba
 
         first, last = self._pairs(src, dst)
-        own = self._cards.own_links(first, last)
-        return share_usage(self._graph, self._leaves(first, last), own)
+        return share_usage(self._graph, self._cards, first, last)
 
     def link_bytes(
         self,
@@ -326,29 +324,17 @@ class Router:
         indices("layer", flows.layer, layers)
         size = sizes(size_bytes, flows=len(flows.src), whole_bytes=self.rule != "shares")
         if self.rule == "shares":
-            return self._share_bytes(flows._replace(size_bytes=size), layers)
+            from topologies.shares import share_bytes  # noqa: PLC0415  loads numba
+
+            out = np.zeros((layers, self.cluster.links))
+            share_bytes(self._graph, self._cards, flows._replace(size_bytes=size), out)
+            return out
         from topologies import _kernels  # noqa: PLC0415  loads numba
 
         paths = self.paths(src, dst, queue_pair, size_bytes=size, layer=layer)
-        out = np.zeros((layers, self.cluster.links), dtype=np.int64)
-        _kernels.add_paths(paths.indptr, paths.links, size, flows.layer, out)
-        return out
-
-    def _share_bytes(self, flows: Flows, layers: int) -> NDArray[np.float64]:
-        from topologies.shares import add_shares  # noqa: PLC0415  loads numba
-
-        out = np.zeros((layers, self.cluster.links))
-        cell = flows.layer * self.cluster.links
-        for own in self._cards.own_links(flows.src, flows.dst):
-            for column in own.T:
-                used = column >= 0
-                at = cell[used] + column[used]
-                out += np.bincount(at, flows.size_bytes[used], out.size).reshape(out.shape)
-        leaves = self._leaves(flows.src, flows.dst)
-        far = leaves[0] >= 0
-        ends = leaves[0][far], leaves[1][far]
-        add_shares(self._graph, ends, flows.size_bytes[far], flows.layer[far], out)
-        return out
+        whole = np.zeros((layers, self.cluster.links), dtype=np.int64)
+        _kernels.add_paths(paths.indptr, paths.links, size, flows.layer, whole)
+        return whole
 
     def path_latency(
         self, src: ArrayLike, dst: ArrayLike, *, size_bytes: ArrayLike | None = None
@@ -372,9 +358,9 @@ class Router:
         total = np.zeros(len(first))
         for own in self._cards.own_links(first, last):
             total += np.where(own >= 0, latency[own], 0.0).sum(axis=1)
-        leaves = self._leaves(first, last)
-        far = leaves[0] >= 0
-        total[far] += self._graph.latency_s(leaves[0][far], leaves[1][far])
+        ends = self._cards.switches(first, last)
+        far = ends[0] >= 0
+        total[far] += self._graph.latency_s(ends[0][far], ends[1][far])
         return total
 
     def _pairs(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -385,13 +371,3 @@ class Router:
                 f"src has {len(first)} entries and dst {len(second)}; expected alike"
             )
         return first, second
-
-    def _leaves(
-        self, src: NDArray[np.int64], dst: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return int64 [pairs] twice: the switches between which a pair crosses, or -1."""
-        far = self._cards.outside(src, dst)
-        out, into = self._cards.of(src, dst)
-        leaf = self.cluster.leaf_of_gpu
-        self._graph.hops(leaf[out[far]], leaf[into[far]])  # refuses what has no route
-        return np.where(far, leaf[out], -1), np.where(far, leaf[into], -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,49 +13,55 @@ from topologies.paths import LinkUsage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from topologies.cards import Cards
+    from topologies.flows import Flows
     from topologies.switch_graph import SwitchGraph
 
 _DENSE = 1 << 22
 """Largest range of keys for which marking beats sorting, and its table stays small."""
 
 
-def add_shares(
-    graph: SwitchGraph,
-    ends: tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]],
-    size_bytes: NDArray[np.float64],
-    layer: NDArray[np.int64],
-    out: NDArray[np.float64],
-) -> None:
-    """Add what flows between switches put on every link to out [layers, links].
+def share_bytes(graph: SwitchGraph, cards: Cards, flows: Flows, out: NDArray[np.float64]) -> None:
+    """Add what flows put on every link to out [layers, links].
 
     Splitting is linear, so all flows of a layer to one target are added up where they start
     and carried to it together: work grows with targets times links, not with flows.
 
     Parameters
     ----------
-    graph
-        The switches.
-    ends
-        int [flows]: source and target switch.
-    size_bytes, layer
-        float64 and int64 [flows].
+    graph, cards
+        The switches, and the rail rule in force.
+    flows
+        Rows of flows; their queue pairs are not looked at.
     out
         The array to be added to.
+
+    Raises
+    ------
+    RoutingError
+        If two GPUs have no route.
     """
-    layers, switches = len(out), len(graph.indptr) - 1
-    source, target = ends
-    row = graph.rows(target)
-    cell = (row * layers + layer) * switches + source
+    layers, links = out.shape
+    for own in cards.own_links(flows.src, flows.dst):
+        for column in own.T:
+            used = column >= 0
+            cell = flows.layer[used] * links + column[used]
+            out += np.bincount(cell, flows.size_bytes[used], out.size).reshape(out.shape)
+    source, target = cards.switches(flows.src, flows.dst)
+    far = source >= 0
+    source, target = source[far], target[far]
+    graph.hops(source, target)  # refuses what has no route
+    switches, row = len(graph.group), graph.rows(target)
+    cell = (row * layers + flows.layer[far]) * switches + source
     found, inverse = distinct(cell, len(graph.costs) * layers * switches)
-    volume = np.asarray(np.bincount(inverse, size_bytes, len(found)), dtype=np.float64)
+    sums = np.bincount(inverse, flows.size_bytes[far], len(found))
     cells = (found // switches // layers, found // switches % layers, found % switches)
+    volume = np.asarray(sums, dtype=np.float64)
     kernels.split_volumes(graph.edges, graph.costs, cells, volume, out)
 
 
 def share_usage(
-    graph: SwitchGraph,
-    ends: tuple[NDArray[np.int64], NDArray[np.int64]],
-    own: tuple[NDArray[np.int32], NDArray[np.int32]],
+    graph: SwitchGraph, cards: Cards, src: NDArray[np.int64], dst: NDArray[np.int64]
 ) -> LinkUsage:
     """Return the links every flow uses and its shares of them.
 
@@ -63,16 +69,20 @@ def share_usage(
 
     Parameters
     ----------
-    graph
-        The switches.
-    ends
-        int64 [flows]: source and target switch, -1 for a flow that crosses none.
-    own
-        int32 [flows, 3]: links before and after those between switches, filled up with -1.
+    graph, cards
+        The switches, and the rail rule in force.
+    src, dst
+        int64 [flows]: GPUs.
+
+    Raises
+    ------
+    RoutingError
+        If two GPUs have no route.
     """
-    pairs, which = switch_pairs(ends, len(graph.group))
+    pairs, which = switch_pairs(cards.switches(src, dst), len(graph.group))
+    graph.hops(*pairs)  # refuses what has no route
     between = pair_usage(graph.edges, graph.costs, (pairs[0], graph.rows(pairs[1])))
-    return LinkUsage(*spread(own, between, which))
+    return LinkUsage(*spread(cards.own_links(src, dst), between, which))
 
 
 def switch_pairs(

@@ -135,7 +135,14 @@ class SwitchGraph:
     def latency_s(
         self, src: NDArray[np.integer[Any]], dst: NDArray[np.integer[Any]]
     ) -> NDArray[np.float64]:
-        """Return float64: seconds of the slowest shortest path between each pair of switches."""
+        """Return float64: seconds of the slowest shortest path between each pair of switches.
+
+        Raises
+        ------
+        RoutingError
+            If two of the switches have no path between them.
+        """
+        self.hops(src, dst)
         rows = self.rows(dst)
         new = self.costs[len(self._latencies) :]
         if len(new):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,20 +21,11 @@ if TYPE_CHECKING:
 
     from topologies.cards import Cards
     from topologies.cluster import Cluster
+    from topologies.flows import Flows
     from topologies.switch_graph import SwitchGraph
 
 PASSES = 2
 """Times that adaptive routing asks every flow."""
-
-
-class Flows(NamedTuple):
-    """Rows of flows, checked: int64 [flows] each, sizes int64 or float64."""
-
-    src: NDArray[np.int64]
-    dst: NDArray[np.int64]
-    queue_pair: NDArray[np.int64]
-    size_bytes: NDArray[Any]
-    layer: NDArray[np.int64]
 
 
 class Walker:
@@ -58,7 +49,8 @@ class Walker:
             return self._adapted(flows)
         if rule == "minimal":
             return self._between_switches(flows)
-        out, into, ends = self._ends(flows)
+        out, into = self._cards.of(flows.src, flows.dst)
+        ends = self._cards.switches(flows.src, flows.dst)
         keys = kernels.flow_keys(self._seed, out, into, flows.queue_pair)
         via = numbers = np.full(len(out), -1)
         to_group = self._graph.costs[:0]
@@ -68,15 +60,6 @@ class Walker:
             via, to_group = self._detours(keys, ends)
         own = self._cards.own_links(flows.src, flows.dst)
         return Paths(*self._walked(ends, (via, to_group), (keys, numbers), own))
-
-    def _ends(
-        self, flows: Flows
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Return the cards that send and receive, and their switches: -1 inside a server."""
-        far = self._cards.outside(flows.src, flows.dst)
-        out, into = self._cards.of(flows.src, flows.dst)
-        leaf = self._cluster.leaf_of_gpu
-        return out, into, (np.where(far, leaf[out], -1), np.where(far, leaf[into], -1))
 
     def _walked(
         self,
@@ -99,7 +82,7 @@ class Walker:
 
     def _between_switches(self, flows: Flows) -> Paths:
         """Walk once between every two switches, and give that path to all flows between them."""
-        *_, ends = self._ends(flows)
+        ends = self._cards.switches(flows.src, flows.dst)
         pairs, which = switch_pairs(ends, len(self._graph.group))
         none = np.full(len(pairs[0]), -1)
         keys = kernels.flow_keys(self._seed, *pairs, np.zeros_like(none))
