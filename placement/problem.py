@@ -68,10 +68,9 @@ class PlacementProblem:
         self._check_caps()
 
     def _check_shape(self) -> None:
-        if self.gpus_per_server < 1:
-            raise PlacementError(f"gpus_per_server is {self.gpus_per_server}, expected at least 1")
-        if not 1 <= self.top_k <= self.experts:
-            raise PlacementError(f"top_k is {self.top_k}, expected 1..{self.experts}, the experts")
+        for what in ("gpus_per_server", "top_k"):
+            if getattr(self, what) < 1:
+                raise PlacementError(f"{what} is {getattr(self, what)}, expected at least 1")
         if self.n_group is not None and (self.n_group < 1 or self.experts % self.n_group):
             raise PlacementError(
                 f"n_group {self.n_group} does not divide {self.experts} experts into equal runs"
