@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.costs import replica_problem
 from experiments.errors import ExperimentError
-from experiments.policies import Choice, Order, choose, replica_problem
+from experiments.policies import Choice, Order, choose
 from placement import evaluate, read_placement
 from placement.balance import spread
 from placement.engines import engine, for_engine, refusal

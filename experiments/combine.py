@@ -19,6 +19,13 @@ TAKES: dict[str, tuple[str, ...]] = {
     "replicated": _SEARCH,
     "least-copies": (*_SEARCH, "hop_weighted", "domains", "robust", "flatten", "spread"),
     "least-congestion": ("links", "beta", "beta_scope", "redundant", *_EFFORT),
+    "least-seconds": (
+        "step_tokens",
+        "slot_seconds",
+        "token_seconds",
+        "link_byte_seconds",
+        *_EFFORT,
+    ),
     "eplb": ("redundant",),
     "eplb-auto": ("redundant",),
     "hottest": ("redundant",),

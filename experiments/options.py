@@ -65,7 +65,7 @@ PolicyName: TypeAlias = Annotated[
     typer.Option(
         help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, keep-groups, "
         "eplb, eplb-auto, pairs, affinity, cluster-map, hottest, replicated, least-copies, "
-        "least-congestion, or package.module:Class."
+        "least-congestion, least-seconds, or package.module:Class."
     ),
 ]
 Load: TypeAlias = Annotated[

@@ -41,6 +41,10 @@ OPTIONS = (
     "robust",
     "flatten",
     "links",
+    "step_tokens",
+    "slot_seconds",
+    "token_seconds",
+    "link_byte_seconds",
     "spread",
     "gpu_memory_gb",
     "kv_tokens",
@@ -153,6 +157,32 @@ Flatten: TypeAlias = Annotated[
 Links: TypeAlias = Annotated[
     str,
     typer.Option(help="least-congestion: whose busiest link counts, all or fabric."),
+]
+StepTokens: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_TOKENS,
+        help="least-seconds: tokens of a step, of all GPUs together; by default --tokens.",
+    ),
+]
+SlotSeconds: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        **_number(0, MAX_SECONDS),
+        help="least-seconds: to read an expert's weights; by default from an H100's memory.",
+    ),
+]
+TokenSeconds: TypeAlias = Annotated[
+    float | None,
+    typer.Option(**_number(0, MAX_SECONDS), help="least-seconds: to compute a token in an expert."),
+]
+LinkByteSeconds: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        **_number(0, MAX_SECONDS),
+        help="least-seconds: for a byte on a link; by default one over all links' bandwidth.",
+    ),
 ]
 Spread: TypeAlias = Annotated[
     bool,

@@ -7,18 +7,20 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.costs import link_cost, replica_problem, step_prices
 from experiments.errors import ExperimentError
 from experiments.workload import domain_profile
-from placement import DataParallel, Ilp, IlpLoad, apply_policy
+from placement import Ilp, IlpLoad, apply_policy
 from placement.balance import Balanced
-from placement.congestion import CongestionProblem, LeastCongestion, LinkCost
+from placement.congestion import CongestionProblem, LeastCongestion
 from placement.field import Eplb, HottestEverywhere, doubled_warning
 from placement.groups import KeepGroups
 from placement.memory import slot_bytes
 from placement.moves import Replace
 from placement.policies import POLICIES
-from placement.replicas import ReplicaProblem, Replicated
+from placement.replicas import Replicated
 from placement.search import LeastCopies, LocalSearch
+from placement.step import LeastSeconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from placement import Placement, PlacementProblem
     from placement.congestion import CongestionResult
     from placement.policy import Policy
-
-ANYWHERE = ("equal", "sglang_dynamic", "vllm_modulo")
-"""Replica rules by which a token's replica does not depend on where the token is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,36 +252,14 @@ def _with_links(order: Order, redundant: int) -> CongestionProblem:
     return CongestionProblem.of(problem, link_cost(setting))
 
 
-def link_cost(setting: Setting) -> LinkCost:
-    """Price the links for the run's batch under data-parallel attention.
-
-    Raises
-    ------
-    ExperimentError
-        If attention is of another kind.
-    PlacementError
-        If flows are not split by ``shares``.
-    """
-    if not isinstance(setting.attention, DataParallel):
-        raise ExperimentError(
-            "the links' loads are known under data-parallel attention only; set attention to "
-            "data-parallel"
-        )
-    from sim import MessageSizes  # noqa: PLC0415  brings in numba and SimPy
-
-    sizes, gpus = MessageSizes.from_model(setting.model), setting.router.cluster.gpus
-    return LinkCost.of(
-        setting.router,
-        top_k=setting.model.top_k,
-        dispatch_bytes=sizes.dispatch_bytes,
-        combine_bytes=sizes.combine_bytes,
-        tokens_per_gpu=setting.workload.trace.tokens / gpus,
+def _least_seconds(order: Order) -> Choice:
+    spec = order.spec
+    policy = LeastSeconds(
+        step_prices(spec, order.setting),
+        seed=spec.search_seed,
+        **_given(time_limit_s=spec.time_limit),
     )
-
-
-def replica_problem(setting: Setting, problem: PlacementProblem) -> ReplicaProblem:
-    """Say of a problem where its tokens come from, which decides the replica they take."""
-    return ReplicaProblem.of(problem, setting.router.server_distance(), setting.attention)
+    return Choice(policy(order.problem))
 
 
 def _balancer(order: Order) -> Choice:
@@ -335,6 +312,7 @@ ROUTES: dict[str, Callable[[Order], Choice]] = {
     "keep-groups": _keep_groups,
     "least-copies": _least_copies,
     "least-congestion": _least_congestion,
+    "least-seconds": _least_seconds,
     "eplb": _balancer,
     "eplb-auto": _balancer,
     "hottest": _hottest,

@@ -44,6 +44,8 @@ class Setting:
         All that a policy may see.
     memory
         Of a GPU; None where nothing is said of it.
+    expert_flops
+        Operations per second a GPU computes experts at.
     """
 
     model: MoEModel
@@ -51,7 +53,8 @@ class Setting:
     attention: Attention
     workload: Workload
     problem: PlacementProblem
-    memory: Memory | None = None
+    memory: Memory | None
+    expert_flops: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +120,7 @@ def prepare(spec: RunSpec) -> Setting:
     if memory is not None:
         slots = spec.placement.redundant or 0
         problem = memory_caps(problem, shape, memory, redundant=slots)
-    return Setting(shape, router, attention, workload, problem, memory)
+    return Setting(shape, router, attention, workload, problem, memory, spec.expert_flops)
 
 
 def place(spec: PlacementSpec, setting: Setting) -> Choice:

@@ -48,6 +48,7 @@ ChunkBytes: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHUNK_BYTES)]
 TensorParallel: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TP)]
 Flops: TypeAlias = Annotated[float, Field(ge=MIN_FLOPS, le=MAX_FLOPS)]
 """Floating-point operations per second."""
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 ReplicaRuleName: TypeAlias = Literal[
     "equal", "nearest", "lp", "sglang_static", "sglang_dynamic", "vllm_modulo"
 ]
@@ -166,6 +167,10 @@ class PlacementSpec(Table):
         and how far tokens of hot experts are weighed down, 0 to 1 and more.
     links
         Whose busiest link counts: ``all``, or the ``fabric``'s alone.
+    step_tokens, slot_seconds, token_seconds, link_byte_seconds
+        For least-seconds: tokens of a step, of all GPUs together (by default those of the run),
+        and the seconds of reading a slot, of a token in an expert, and of a byte on a link (by
+        default as `experiments.costs.step_prices` derives them).
     spread
         Deal every server's experts to its GPUs anew, the busiest GPU as light as possible.
     gpu_memory_gb, kv_tokens
@@ -200,6 +205,10 @@ class PlacementSpec(Table):
     robust: Robust = "mean"
     flatten: float = Field(default=0.0, ge=0, le=MAX_FLATTEN)
     links: Literal["all", "fabric"] = "all"
+    step_tokens: Tokens | None = None
+    slot_seconds: Seconds | None = None
+    token_seconds: Seconds | None = None
+    link_byte_seconds: Seconds | None = None
     spread: bool = False
     gpu_memory_gb: float | None = Field(default=None, gt=0, le=MAX_GB)
     kv_tokens: int = Field(default=0, ge=0, le=MAX_TOKENS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.choice import check_fits, evaluated
-from experiments.policies import ANYWHERE, link_cost, replica_problem
+from experiments.costs import ANYWHERE, link_cost, replica_problem
 from experiments.run import prepare, replay
 from placement import DataParallel, evaluate
 from placement.memory import slot_bytes

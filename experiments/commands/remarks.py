@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.policies import ANYWHERE
+from experiments.costs import ANYWHERE
 from placement import InfeasibleError, PlacementError, read_placement
 from placement.engines import accepting
 from placement.groups import KeepGroups

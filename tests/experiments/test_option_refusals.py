@@ -44,8 +44,10 @@ PIPELINED = ("--attention", "pipelined")
         ("--policy hottest --redundant 2", "hottest takes 3 redundant slots for each expert"),
         ("--redundant 3", "must divide by 8 GPUs; redundant=8 would"),
         ("--replica-rule magic", "replica_rule: Input should be 'equal', 'nearest'"),
-        ("--policy magic", "least-copies, replicated, least-congestion, or package.module:Class"),
+        ("--policy magic", "least-congestion, least-seconds, or package.module:Class"),
         ("--kv-tokens 100", "'kv_tokens' goes with 'gpu_memory_gb'"),
+        ("--slot-seconds 0", "'slot_seconds' goes with policy least-seconds"),
+        ("--policy least-seconds --slot-seconds 0 --token-seconds 0", "only traffic counts"),
         ("--gpu-memory-gb 0.0001", "memory too small"),
         ("--beta 2 --beta-price 1 --beta-relax", "do not combine; give one of them: a priced cap"),
         ("--beta nan", "'--beta': expected a number from 1 to 1e+06, got 'nan'"),
@@ -132,7 +134,7 @@ OPTION = {
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_options_place_or_say_why_not(

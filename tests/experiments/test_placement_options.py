@@ -47,6 +47,8 @@ PIPELINED = ("--attention", "pipelined")
         ({"policy": "least-copies", "beta": 1.5, "beta_price": 0.5}, "least-copies"),
         ({"policy": "least-copies", "time_limit": 30.0}, "least-copies"),
         ({"policy": "least-congestion", "time_limit": 30.0, "search_seed": 3}, "least-congestion"),
+        ({"policy": "least-seconds", "step_tokens": 64}, "least-seconds"),
+        ({"policy": "least-seconds", "slot_seconds": 0.0, "search_seed": 2}, "least-seconds"),
         ({"time_limit": 30.0}, "ilp-load"),
         ({"gpu_memory_gb": 0.01, "kv_tokens": 500}, "ilp-load"),
         ({"engine": "sglang"}, "ilp-load"),
@@ -157,6 +159,23 @@ def test_links_that_placement_cannot_relieve_are_said(
     assert f"in {len(pinned)} of 3 layers one expert alone keeps" in printed
     assert f"layer {pinned[0]['layer']}: expert {pinned[0]['pinned_expert']}, " in printed
     assert "no placement relieves it" in printed
+
+
+def test_dear_links_save_hops_and_dear_tokens_balance(tiny: Tiny) -> None:
+    """What costs most is saved most: traffic where bytes are dear, the busiest GPU else."""
+    policy = ("--policy", "least-seconds", "--slot-seconds", 0)
+    figures = {}
+    for dear, prices in (("links", (1e-12, 1e-9)), ("tokens", (1e-6, 0))):
+        path = tiny.folder / f"{dear}.json"
+        asked = ("--token-seconds", prices[0], "--link-byte-seconds", prices[1], "--json", path)
+        tiny.place(*PIPELINED, *policy, *asked)
+        figures[dear] = json.loads(path.read_text())
+        assert figures[dear]["unit"] == "seconds"
+    assert figures["links"]["expected_hops"] < figures["tokens"]["expected_hops"]
+    path = tiny.folder / "optimum.json"
+    tiny.place(*PIPELINED, "--json", path)
+    optimum = json.loads(path.read_text())["expected_hops"]
+    assert figures["links"]["expected_hops"] == pytest.approx(optimum, rel=1e-3)
 
 
 def test_domains_are_fitted_together(tiny: Tiny) -> None:
