@@ -144,6 +144,22 @@ def walk(
 
 
 @njit(cache=True)
+def taken(
+    indptr: NDArray[np.int64], links: NDArray[np.int32], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return ``(indptr, links)`` of the paths at the given rows of others."""
+    starts = np.zeros(len(rows) + 1, dtype=np.int64)
+    for flow in range(len(rows)):
+        starts[flow + 1] = starts[flow] + indptr[rows[flow] + 1] - indptr[rows[flow]]
+    out = np.empty(starts[-1], dtype=np.int32)
+    for flow in range(len(rows)):
+        first = indptr[rows[flow]]
+        for at in range(starts[flow + 1] - starts[flow]):
+            out[starts[flow] + at] = links[first + at]
+    return starts, out
+
+
+@njit(cache=True)
 def detours(
     keys: NDArray[np.uint64],
     ends: tuple[Any, ...],

@@ -10,9 +10,10 @@ import numpy as np
 from topologies import _kernels as kernels
 from topologies._adaptive_kernel import merge, settle
 from topologies._usage_kernel import spread
-from topologies._walk_kernel import detours, walk
+from topologies._walk_kernel import detours, taken, walk
 from topologies.cluster import LinkClass
 from topologies.errors import RoutingError
+from topologies.flows import Flows
 from topologies.paths import Paths
 from topologies.shares import switch_pairs
 
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
     from topologies.cards import Cards
     from topologies.cluster import Cluster
-    from topologies.flows import Flows
     from topologies.switch_graph import SwitchGraph
 
 PASSES = 2
 """Times that adaptive routing asks every flow."""
+MAX_TABLE = 1 << 20
+"""Pairs of GPUs of a cluster whose paths may all be kept at once: 1024 GPUs, some 30 MB."""
 
 
 class Walker:
@@ -42,11 +44,35 @@ class Walker:
     def __init__(self, cluster: Cluster, graph: SwitchGraph, cards: Cards, *, seed: int) -> None:
         self._cluster, self._graph, self._cards = cluster, graph, cards
         self._seed = np.uint64(seed)
+        self._tables: dict[str, Paths | None] = {}
 
     def paths(self, flows: Flows, rule: str) -> Paths:
         """Return the path of every flow, from GPU to GPU."""
         if rule == "ugal":
             return self._adapted(flows)
+        gpus = self._cluster.gpus
+        if gpus**2 <= min(MAX_TABLE, 8 * len(flows.src)) and not flows.queue_pair.any():
+            table = self._table(rule)
+            if table is not None:
+                return Paths(*taken(table.indptr, table.links, flows.src * gpus + flows.dst))
+        return self._found(flows, rule)
+
+    def _table(self, rule: str) -> Paths | None:
+        """Return the paths of all pairs of a small cluster, or None if some pair has no route.
+
+        Whoever asks for many pairs once asks again, layer after layer.
+        """
+        if rule not in self._tables:
+            src, dst = np.divmod(np.arange(self._cluster.gpus**2), self._cluster.gpus)
+            same = np.zeros_like(src)
+            try:
+                self._tables[rule] = self._found(Flows(src, dst, same, same, same), rule)
+            except RoutingError:
+                self._tables[rule] = None
+        return self._tables[rule]
+
+    def _found(self, flows: Flows, rule: str) -> Paths:
+        """Walk the path of every flow."""
         if rule == "minimal":
             return self._between_switches(flows)
         out, into = self._cards.of(flows.src, flows.dst)

@@ -161,6 +161,12 @@ def test_planes_have_no_direct_route() -> None:
         with pytest.raises(RoutingError, match="no route"):
             router.link_bytes([1], [10], [1])
         assert router.hops([1], [9]).tolist() == [2]
+    # All pairs of a rail, so many that the paths of all pairs would be kept if they had any.
+    src, dst = np.divmod(np.arange(96**2), 96)
+    src, dst = src[src % 8 == dst % 8], dst[src % 8 == dst % 8]
+    hops = Router(cluster, "hash").paths(src, dst).sums(cluster.hop_weight)
+    direct = Router(cluster, "hash", rail_rule="direct").paths(src, dst)
+    assert direct.sums(cluster.hop_weight).tolist() == hops.tolist()
 
 
 @pytest.mark.parametrize(
