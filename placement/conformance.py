@@ -149,16 +149,17 @@ def check_report(placement: Placement, judge: Callable[[Placement], float]) -> N
     report, name = placement.solve, placement.policy
     if report is None:
         return
-    own, objective = report.objective_hops, judge(placement)
+    own, objective = report.objective, judge(placement)
     _must(_near(own, objective), name, f"reports objective {own}, which is {objective}")
     _must(isfinite(report.seconds) and report.seconds >= 0, name, f"took {report.seconds} s")
-    if report.bound_hops is None:
+    if report.bound is None:
         _must(report.status == "heuristic", name, f"is '{report.status}' without a bound")
         _must(report.gap is None, name, "has a gap without a bound")
         return
-    distance = objective - report.bound_hops
-    room = ROUNDING * max(1.0, abs(objective))
-    _must(distance >= -room, name, f"bounds {objective} from below by {report.bound_hops}")
+    distance = objective - report.bound
+    # Rounding is relative to one hop or copy; layers take microseconds, with no such scale.
+    room = ROUNDING * max(0.0 if report.unit == "seconds" else 1.0, abs(objective))
+    _must(distance >= -room, name, f"bounds {objective} from below by {report.bound}")
     gap = distance / abs(objective) if distance > room else 0.0
     claimed = inf if report.gap is None else report.gap
     _must(_near(claimed, gap), name, f"claims a gap of {claimed}, which is {gap}")
@@ -186,7 +187,7 @@ def _claims(report: SolveReport | None) -> tuple[Any, ...]:
     """All of a report but the seconds."""
     if report is None:
         return (None,)
-    return report.status, report.objective_hops, report.bound_hops, report.gap, report.limit
+    return report.status, report.unit, report.objective, report.bound, report.gap, report.limit
 
 
 def _state(policy: object, problem: object) -> tuple[Any, ...]:

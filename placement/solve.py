@@ -74,6 +74,13 @@ class SolveReport:
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise PlacementError(f"solve report: {name} is {value}; expected a finite number")
+        floor = 0.0 if self.unit == "seconds" else 1.0
+        room = OPTIMAL_GAP * max(floor, abs(self.objective))
+        if self.bound is not None and self.bound > self.objective + room:
+            raise PlacementError(
+                f"solve report: the bound {self.bound} is above the objective {self.objective} "
+                "that it should bound from below"
+            )
         if self.status == "optimal" and self.gap != 0:
             raise PlacementError(
                 f"solve report: 'optimal' with objective {self.objective} and bound "

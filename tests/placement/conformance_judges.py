@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from placement import Placement
     from placement.balance import Balanced
+    from placement.congestion import LeastCongestion
     from placement.replicas import ReplicaRule, Replicated
     from placement.search import LeastCopies, LocalSearch
 
@@ -40,6 +41,14 @@ def flat_hops(placement: Placement, case: Case, _policy: object = None) -> float
     load = np.full((problem.layers, problem.experts), 1 / problem.experts)
     flat = replace(problem, profile=ExpertProfile(load=load, source="flat"))
     return evaluate(placement, flat).hops_per_token_layer
+
+
+def link_seconds(placement: Placement, case: Case, policy: LeastCongestion) -> float:
+    """Busiest link's seconds, mean over layers, dispatch and combine added."""
+    seconds = case.links.links.seconds(place_load(placement, case, "gpu") / case.gpus)
+    if policy.links == "fabric":
+        seconds = seconds[:, :, np.unique(case.links.links.fabric_link)]
+    return float(seconds.max(axis=2, initial=0.0).sum(axis=1).mean())
 
 
 def place_load(placement: Placement, case: Case, scope: str) -> np.ndarray:
@@ -95,7 +104,7 @@ def searched_value(placement: Placement, case: Case, policy: Searched) -> float:
     does not say which of its slots has which number: of the values that some numbering gives,
     this is the one nearest to what the placement reports, or the least if it reports nothing.
     """
-    claimed = 0.0 if placement.solve is None else placement.solve.objective_hops
+    claimed = 0.0 if placement.solve is None else placement.solve.objective
     fixed, sums = _hops_part(placement, case, policy), {0.0}
     for layer, gpus in _gpus_of_experts(placement):
         numberings = product(*(sorted(set(permutations(row))) for row in gpus))

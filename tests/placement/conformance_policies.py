@@ -11,6 +11,7 @@ from conformance_cases import experts_divide, groups_fit, runs_fit, turns_fit
 from conformance_judges import (
     flat_hops,
     hops,
+    link_seconds,
     place_load,
     priced_hops,
     ruled_hops,
@@ -26,6 +27,7 @@ from placement.field import Eplb, HottestEverywhere
 from placement.moves import Replace, count_moves
 from placement.replicas import Replicated
 from placement.search import LeastCopies, LocalSearch
+from placement.step import LeastSeconds, StepSeconds, step_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,11 +267,12 @@ def fields() -> list[Variant]:
 
 
 def congested() -> list[Variant]:
-    """Least busiest link; the report's hops are judged here, the seconds in a test of their own."""
+    """Least busiest link, in seconds."""
     return [
         Variant(
             f"least-congestion {name}",
             lambda case, given=given: LeastCongestion(**given(case)),
+            judge=link_seconds,
             takes="links",
             servers="bound",
             experts="bound",
@@ -378,6 +381,13 @@ def copied() -> list[Variant]:
 
 
 OTHERS = [
+    Variant(
+        "least-seconds",
+        lambda _: LeastSeconds(StepSeconds(64, 13e-6, 1e-6, 1e-10, 700, 1400), proposals=20),
+        judge=lambda placement, case, policy: (
+            step_seconds(placement, case.problem, policy.step).mean_s
+        ),
+    ),
     Variant("spread", lambda _: Spread(), servers="value", experts="value"),
     Variant("a user's own", lambda _: Own(), servers="none", experts="home"),
 ]

@@ -108,7 +108,7 @@ def test_balanced_is_no_worse_than_its_rounding(case: Case, scope: str) -> None:
         first = problem.place(rounded, policy="rounded")
     else:
         first = place_on_gpus(problem, rounded, policy="rounded")
-    objective = policy(problem).solve.objective_hops
+    objective = policy(problem).solve.objective
     assert objective <= priced_hops(first, case, policy) + 1e-9
 
 
