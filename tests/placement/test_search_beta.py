@@ -116,9 +116,9 @@ def test_within_a_budget_the_worst_layer_is_named() -> None:
         search(problem)
     layer = int(re.findall(r"in layer (\d)", str(caught.value))[0])
     least = float(re.findall(r"found is (\d\.\d+)", str(caught.value))[0])
-    # As it is, the previous placement's worst layer is 2; one move or two cannot mend it.
-    assert hottest(previous, problem, "gpu").max() >= least - 1e-4
-    assert layer == 2
+    # Three moves are one swap and a half: they mend layer 2, the worst (1.570), and then layer 0
+    # (1.471) is the worst, for which nothing is left.
+    assert (layer, least) == (0, pytest.approx(hottest(previous, problem, "gpu")[0], abs=1e-4))
     placement = replace(search, beta=least)(problem)
     assert (placement.gpu_of_expert != previous.gpu_of_expert).sum() <= 3
     assert hottest(placement, problem, "gpu").max() <= least * (1 + 1e-9)
@@ -157,15 +157,15 @@ def test_a_price_gives_what_balanced_gives_or_better(scope: Scope, price: float)
     placement = search(problem)
     report, other = placement.solve, Balanced(1.2, scope=scope, price=price)(problem).solve
     assert report is not None and other is not None  # noqa: PT018
-    assert report.bound_hops is not None
+    assert report.bound is not None
     choices = problem.profile.choices
     assert choices is not None
     above = np.maximum(judged_loads(placement, choices, scope=scope) - 1.2, 0).sum(axis=1).mean()
     layer, server = placement.slot_layer, placement.slot_gpu // 2
     load = problem.profile.load[layer, placement.slot_expert]
     hops = 2 * float(load @ problem.cost[layer, server]) / 3
-    assert report.objective_hops == pytest.approx(hops + price * above)
-    assert report.bound_hops <= report.objective_hops <= other.objective_hops * (1 + 1e-9)
+    assert report.objective == pytest.approx(hops + price * above)
+    assert report.bound <= report.objective <= other.objective * (1 + 1e-9)
 
 
 def test_the_dearer_the_less_above() -> None:

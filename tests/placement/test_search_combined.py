@@ -165,9 +165,9 @@ def test_reaches_the_best_of_all_arrangements(
                 search(problem)
             continue
         placement = search(problem)
-        assert placement.solve is not None and placement.solve.bound_hops is not None  # noqa: PT018
-        assert placement.solve.objective_hops == pytest.approx(best, rel=1e-9)
-        assert placement.solve.bound_hops <= best + 1e-9
+        assert placement.solve is not None and placement.solve.bound is not None  # noqa: PT018
+        assert placement.solve.objective == pytest.approx(best, rel=1e-9)
+        assert placement.solve.bound <= best + 1e-9
         assert best <= start_value(search, problem) + 1e-9
         assert placement.redundant == redundant
         if terms == "hops" and beta != "priced" and moves in ("new", "any", "most"):
@@ -186,10 +186,10 @@ def test_a_budget_over_two_layers(terms: str, beta: str, redundant: int) -> None
         best = brute_force(search, problem)
         placement = search(problem)
         assert best is not None
-        assert placement.solve is not None and placement.solve.bound_hops is not None  # noqa: PT018
-        assert placement.solve.bound_hops <= best + 1e-9
-        assert best - 1e-9 <= placement.solve.objective_hops
-        assert placement.solve.objective_hops <= start_value(search, problem) + 1e-9
+        assert placement.solve is not None and placement.solve.bound is not None  # noqa: PT018
+        assert placement.solve.bound <= best + 1e-9
+        assert best - 1e-9 <= placement.solve.objective
+        assert placement.solve.objective <= start_value(search, problem) + 1e-9
 
 
 def test_every_option_matters_to_the_oracle() -> None:
@@ -249,7 +249,7 @@ def test_names_do_not_matter(terms: str, redundant: int, beta: str, moves: str) 
             try:
                 report = each(task).solve
                 assert report is not None
-                outcome.append(report.objective_hops)
+                outcome.append(report.objective)
             except InfeasibleError:
                 outcome.append(np.inf)
         assert outcome[0] == pytest.approx(outcome[1])
