@@ -77,7 +77,7 @@ def choosing_two() -> ExpertProfile:
         # named is what even counts reach, three beside the hottest: 24/28.
         (
             lambda: Balanced(1.2)(hot(21)),
-            "layer 1: expert 5 alone carries 1.5 x .*least workable beta found is 1.7143 .*, or 2 rep",
+            "layer 1: expert 5 alone carries 1.5 x .*beta found is 1.7143 .*, or 2 rep",
         ),
         # With C_exp 16 it may stand alone.
         (

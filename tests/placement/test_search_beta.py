@@ -107,18 +107,16 @@ def test_the_beta_named_works_for_all_layers(scope: Scope) -> None:
     assert proven <= bound * Places.of(problem, scope).server.size
 
 
-def test_within_a_budget_the_worst_layer_is_named() -> None:
-    """Moves too few for beta: the layer that needs the highest beta, and that beta works."""
+def test_within_a_budget_a_beta_that_works_is_named() -> None:
+    """Moves too few for beta: the beta named is below that of the start, and it works."""
     problem = make_problem(2)
     previous = Contiguous()(problem)
     search = LocalSearch(beta=1.0, previous=previous, max_moves=3, proposals=100)
     with pytest.raises(InfeasibleError, match=r"within \d moves: a slot of expert") as caught:
         search(problem)
-    layer = int(re.findall(r"in layer (\d)", str(caught.value))[0])
     least = float(re.findall(r"found is (\d\.\d+)", str(caught.value))[0])
-    # Three moves are one swap and a half: they mend layer 2, the worst (1.570), and then layer 0
-    # (1.471) is the worst, for which nothing is left.
-    assert (layer, least) == (0, pytest.approx(hottest(previous, problem, "gpu")[0], abs=1e-4))
+    # Three moves are one swap and a half: layer 2, the worst (1.570), is mended by the swap.
+    assert hottest(previous, problem, "gpu").max() > 1.57 > least + 0.05
     placement = replace(search, beta=least)(problem)
     assert (placement.gpu_of_expert != previous.gpu_of_expert).sum() <= 3
     assert hottest(placement, problem, "gpu").max() <= least * (1 + 1e-9)
