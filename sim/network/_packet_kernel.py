@@ -10,16 +10,13 @@ forgive what floating point leaves above a whole number.) Every crossing takes 1
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from numba import njit
-
+from sim.network._compiled import compiled
 from sim.network._packet_state import FIRST_INJECTION, NONE
 
 if TYPE_CHECKING:
     from sim.network._packet_state import State
-
-F = TypeVar("F")
 
 IDLE = -1
 """`advance`: nothing is left to happen up to the horizon."""
@@ -27,17 +24,6 @@ NEED_CHUNKS = -2
 """`advance`: the chunk records are used up; call again with more."""
 BACKWARDS = -3
 """`advance`, `inject`: an event lies before the kernel's clock."""
-
-
-def compiled(function: F) -> F:
-    """Compile without reference counts.
-
-    The kernel allocates nothing and needs none; counting for every array that a function takes
-    from the state made it six times slower.
-    """
-    options: dict[str, Any] = {"cache": True, "_nrt": False}
-    dispatcher: F = njit(**options)(function)
-    return dispatcher
 
 
 @compiled

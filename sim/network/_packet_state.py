@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from sim.network._arena import enlarged
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -157,32 +159,3 @@ def with_more_chunks(state: State) -> State:
     chunks["next"][-1] = state.header["free_chunk"][0]
     state.header["free_chunk"] = old
     return state._replace(chunks=chunks)
-
-
-def enlarged(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return a zero-padded copy with `size` rows."""
-    grown = np.zeros((size, *array.shape[1:]), dtype=array.dtype)
-    grown[: len(array)] = array
-    return grown
-
-
-class Arena:
-    """Which stretches of an array are in use: first fit, so that room is used again."""
-
-    def __init__(self) -> None:
-        self._used: list[tuple[int, int]] = []
-
-    def take(self, length: int) -> int:
-        """Reserve `length` places and return the first."""
-        start = 0
-        for position, (begin, end) in enumerate(self._used):
-            if begin - start >= length:
-                self._used.insert(position, (start, start + length))
-                return start
-            start = end
-        self._used.append((start, start + length))
-        return start
-
-    def free(self, start: int, length: int) -> None:
-        """Give back what `take` returned."""
-        self._used.remove((start, start + length))

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import LawViolation, SimulationError
+from sim.network._arena import Arena, enlarged
 from sim.network._packet_collective import PacketCollective, ordered_routes
-from sim.network._packet_state import Arena, enlarged, new_state, with_more_chunks
+from sim.network._packet_state import new_state, with_more_chunks
 from sim.network.issue import IssueOrder
 from sim.network.usage import LinkUsage
 

@@ -11,8 +11,9 @@ from numba import njit
 
 from sim import LawViolation, PacketNetwork, SimulationError
 from sim.network import Flows
+from sim.network._arena import Arena
 from sim.network._packet_kernel import BACKWARDS, IDLE, advance, inject
-from sim.network._packet_state import FLOW, INJECTION, Arena, new_state, with_more_chunks
+from sim.network._packet_state import FLOW, INJECTION, new_state, with_more_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,171 @@
+"""One collective of the fluid network: its flows as rows that join the kernel's table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.errors import SimulationError
+from sim.network._fluid_routes import fluid_routes
+from sim.network._fluid_state import NONE
+
+if TYPE_CHECKING:
+    import simpy
+    from numpy.typing import NDArray
+
+    from sim.network._fluid_routes import Bundles
+    from sim.network.fluid import FluidSession
+    from sim.network.flows import Flows
+
+
+class FluidCollective:
+    """A set of flows under way in a `FluidSession`."""
+
+    def __init__(self, session: FluidSession, flows: Flows) -> None:
+        self._session = session
+        self._flows = flows
+        self._places: list[tuple[str, int, int]] = []
+        self._link_bytes: NDArray[Any] | None = None
+        self._delivered_ns: NDArray[np.float64] | None = None
+        self.started_ns: int | None = None
+        self.ended_ns: int | None = None
+        self._order = np.argsort(flows.src, kind="stable")
+        self._register_inboxes()
+        self._register_flows()
+
+    @property
+    def inboxes(self) -> range:
+        """The kernel's inboxes of this collective."""
+        return range(self._first_inbox, self._first_inbox + len(self._events))
+
+    @property
+    def link_bytes(self) -> NDArray[Any]:
+        """int64 or (under ``shares``) float64 [links]: bytes of the flows that have ended."""
+        if self._link_bytes is not None:
+            return self._link_bytes
+        session, indptr = self._session, self._bundles.indptr
+        carried = session.view("carried", self._account, 1)[0].copy()
+        volume = session.view("bundles", self._first_bundle, len(indptr) - 1)["carried"]
+        part = np.repeat(volume, np.diff(indptr)) * self._bundles.fraction
+        carried += np.bincount(self._bundles.link, part, len(carried))
+        if session.network.router.rule == "shares":
+            return carried
+        # Sums of whole numbers below 2**53: float64 is exact.
+        return carried.astype(np.int64)
+
+    @property
+    def delivered_ns(self) -> NDArray[np.float64]:
+        """float64 [flows]: when each flow's last byte arrived; of a finished collective."""
+        if self._delivered_ns is None:
+            raise SimulationError("delivered_ns is known when the collective has ended")
+        return self._delivered_ns
+
+    def arrived(self, gpu: int) -> simpy.Event:
+        """Event that fires when everything addressed to `gpu` is in."""
+        if gpu not in self._inbox_of:
+            raise SimulationError(f"nothing is addressed to GPU {gpu} in this collective")
+        return self._events[self._inbox_of[gpu]]
+
+    def send(self, gpu: int) -> None:
+        """Start the messages of `gpu` now."""
+        if gpu not in self._unsent:
+            raise SimulationError(f"GPU {gpu} has nothing to send, or has sent, in this collective")
+        rows, local = self._unsent.pop(gpu)
+        now = int(self._session.env.now)
+        if self.started_ns is None:
+            self.started_ns = now
+        if rows.stop > rows.start:
+            self._session.inject(self._columns, rows)
+        if local is not None:
+            self._deliver_locally(local, now)
+
+    def complete(self, inbox: int) -> None:
+        """Tell whoever waits that an inbox has everything, now."""
+        self._events[inbox - self._first_inbox].succeed()
+        self._incomplete -= 1
+        if self._incomplete == 0:
+            self.ended_ns = int(self._session.env.now)
+            self._close()
+
+    def _deliver_locally(self, flow: int, now: int) -> None:
+        inbox = self._first_inbox + int(self._inbox[flow])
+        self._session.view("delivered", self._first_delivery + flow, 1)[0] = now
+        record = self._session.view("inboxes", inbox, 1)
+        record["left"] -= 1
+        record["ready"] = max(float(record["ready"][0]), now)
+        if record["left"][0] == 0:
+            self._session.announce(inbox)
+
+    def _reserve(self, what: str, length: int) -> tuple[int, NDArray[Any]]:
+        start, places = self._session.reserve(what, length)
+        self._places.append((what, start, length))
+        return start, places
+
+    def _register_inboxes(self) -> None:
+        gpus, self._inbox = np.unique(self._flows.dst, return_inverse=True)
+        self._inbox_of = {gpu: place for place, gpu in enumerate(gpus.tolist())}
+        self._events = [self._session.env.event() for _ in self._inbox_of]
+        self._incomplete = len(self._events)
+        self._first_inbox, inboxes = self._reserve("inboxes", len(gpus))
+        inboxes["left"] = np.bincount(self._inbox, minlength=len(gpus))
+
+    def _register_flows(self) -> None:
+        """Write down what every flow over links joins with, by source."""
+        session, flows = self._session, self._flows
+        moving = self._order[flows.src[self._order] != flows.dst[self._order]]
+        self._bundles, late = fluid_routes(
+            session.network.router, flows.src[moving], flows.dst[moving]
+        )
+        self._account, _ = self._reserve("carried", 1)
+        self._first_delivery, _ = self._reserve("delivered", len(flows))
+        bundles = self._bundles
+        self._first_bundle = self._register_bundles(bundles)
+        size = flows.size_bytes[moving].astype(np.float64)
+        self._columns = {
+            "first": bundles.first,
+            "last": bundles.last,
+            "bundle": np.where(
+                bundles.bundle == NONE, NONE, bundles.bundle + self._first_bundle
+            ),
+            "account": np.full(len(moving), self._account),
+            "inbox": self._first_inbox + self._inbox[moving],
+            "delivery": self._first_delivery + moving,
+            "size": size,
+            "latency": late * 1e9,
+        }
+        busiest = float((bundles.link_bytes(size, len(session.capacity)) / session.capacity).max())
+        session.be_patient(self._account, busiest, float(late.max(initial=0.0)) * 1e9)
+        self._register_senders(flows.src[moving])
+
+    def _register_bundles(self, bundles: Bundles) -> int:
+        first_entry, entries = self._reserve("entries", len(bundles.link))
+        entries["link"], entries["fraction"] = bundles.link, bundles.fraction
+        first_bundle, rows = self._reserve("bundles", len(bundles.indptr) - 1)
+        rows["begin"] = first_entry + bundles.indptr[:-1]
+        rows["end"] = first_entry + bundles.indptr[1:]
+        rows["account"] = self._account
+        return first_bundle
+
+    def _register_senders(self, moving_src: NDArray[np.int32]) -> None:
+        src, dst = self._flows.src, self._flows.dst
+        senders = np.unique(src)
+        begin = np.searchsorted(moving_src, senders).tolist()
+        end = np.searchsorted(moving_src, senders, side="right").tolist()
+        to_itself = np.flatnonzero(src == dst)
+        local = dict(zip(src[to_itself].tolist(), to_itself.tolist(), strict=True))
+        self._unsent = {
+            gpu: (slice(b, e), local.get(gpu))
+            for gpu, b, e in zip(senders.tolist(), begin, end, strict=True)
+        }
+
+    def _close(self) -> None:
+        """Keep what results need and give the places back to later collectives."""
+        session = self._session
+        self._link_bytes = self.link_bytes
+        self._link_bytes.setflags(write=False)
+        delivered = session.view("delivered", self._first_delivery, len(self._flows)).copy()
+        delivered.setflags(write=False)
+        self._delivered_ns = delivered
+        for what, start, length in self._places:
+            session.release(what, start, length)

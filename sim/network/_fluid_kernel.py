@@ -1,0 +1,305 @@
+"""The compiled loop of the fluid network: flows at max-min fair rates, in float64 ns.
+
+Rates hold from one filling to the next. Exact rates are computed anew whenever a flow joins or
+ends (those that end within a billionth of the time since the last filling, together). The lazy
+rule with K steps lets flows end in between, and leaves what they used idle: it computes rates
+anew when the time of the busiest link's remaining bytes, of the collective that has least, has
+shrunk by 1/K -- but not before a flow has ended. Flows that join in between share what is idle
+at once, and wait for the rest no longer than 1/K of their collective's own time.
+"""
+
+from __future__ import annotations
+
+from math import ceil, inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.network._compiled import compiled, inlined
+from sim.network._fill_kernel import fill
+from sim.network._fluid_state import NONE
+
+if TYPE_CHECKING:
+    from sim.network._fluid_state import State
+
+FINISHED = -1.0
+"""`finish` of a flow that has ended."""
+TOGETHER = 1e-9
+"""Flows that end so close, relative to the time since the last filling, end together."""
+FORGIVEN_NS = 1e-6
+"""What floating point may leave above a whole nanosecond."""
+BACKWARDS = -3
+"""`join`: the flows would start before the kernel's clock."""
+
+
+@compiled
+def join(state: State, count: int, now: float) -> int:
+    """Let the `count` flows written behind the table join at `now`."""
+    header = state.header[0]
+    if now < header.now - FORGIVEN_NS:
+        return BACKWARDS
+    header.now = max(header.now, now)
+    for row in range(header.rows, header.rows + count):
+        state.rows.since[row] = header.now
+        state.rows.rate[row] = 0.0
+        state.rows.finish[row] = inf
+    header.rows += count
+    header.alive += count
+    return 0
+
+
+@compiled
+def advance(state: State, until: float, ready: np.ndarray) -> int:  # type: ignore[type-arg]
+    """Let time pass up to `until`, or to the first whole ns by which an inbox has everything.
+
+    Parameters
+    ----------
+    state
+        Of the network.
+    until
+        ns.
+    ready
+        int64 [inboxes], filled with the inboxes whose last flow has ended.
+
+    Returns
+    -------
+    int
+        How many those are.
+    """
+    header, rows = state.header[0], state.rows
+    found = 0
+    while header.alive > 0:
+        next_end = rows.finish[rows.heap[0]] if header.events > 0 else inf
+        over = next_end <= header.now + FORGIVEN_NS
+        if header.now >= until and not over:
+            break
+        if header.settled < header.rows and not over:
+            _admit(state)
+        elif header.now >= header.due and not over:
+            _renew(state)
+        elif next_end <= min(until, header.due) or over:
+            inbox = _finish(state, _pop(state))
+            if inbox != NONE:
+                ready[found] = inbox
+                found += 1
+                until = min(until, ceil(state.inboxes[inbox].ready - FORGIVEN_NS))
+        else:
+            header.now = min(until, header.due)
+    return found
+
+
+@compiled
+def close_books(state: State) -> None:
+    """Write all that links have sent into their books."""
+    for link in range(len(state.links.used)):
+        _book(state, link)
+
+
+@compiled
+def _admit(state: State) -> None:
+    """Give the flows that have just joined rates: all anew, or a part of what is idle."""
+    header, rows = state.header[0], state.rows
+    begin = header.settled
+    if header.alive == header.rows - begin or header.steps == inf:
+        _renew(state)
+        return
+    close_books(state)
+    fill(state, begin, header.rows)
+    header.settled = header.rows
+    for row in range(begin, header.rows):
+        header.due = min(header.due, header.now + state.patience[rows.account[row]])
+        _set_finish(state, row)
+        _push(state, row)
+
+
+@compiled
+def _renew(state: State) -> None:
+    """Compute the rates of all flows, and when that is due again."""
+    header, rows, links = state.header[0], state.rows, state.links
+    close_books(state)
+    _compact(state)
+    links.used[:] = 0.0
+    fill(state, 0, header.rows)
+    header.settled = header.rows
+    first = inf
+    for row in range(header.rows):
+        _set_finish(state, row)
+        first = min(first, rows.finish[row])
+    header.due = first + TOGETHER * (first - header.now)
+    if header.steps != inf:
+        header.due = max(header.due, header.now + _least_remaining(state) / header.steps)
+    header.events = 0
+    for row in range(header.rows):
+        if rows.finish[row] <= header.due:
+            _push(state, row)
+
+
+@inlined
+def _set_finish(state: State, row: int) -> None:
+    rows = state.rows
+    if rows.rate[row] > 0.0:
+        rows.finish[row] = state.header[0].now + rows.rest[row] / rows.rate[row]
+    else:
+        rows.finish[row] = inf
+
+
+@compiled
+def _compact(state: State) -> None:
+    """Bring the remaining bytes up to date and drop the rows of flows that have ended."""
+    header, rows = state.header[0], state.rows
+    to = 0
+    for row in range(header.rows):
+        if rows.finish[row] == FINISHED:
+            continue
+        sent = rows.rate[row] * (header.now - rows.since[row])
+        rows.first[to] = rows.first[row]
+        rows.last[to] = rows.last[row]
+        rows.bundle[to] = rows.bundle[row]
+        rows.account[to] = rows.account[row]
+        rows.inbox[to] = rows.inbox[row]
+        rows.delivery[to] = rows.delivery[row]
+        rows.size[to] = rows.size[row]
+        rows.latency[to] = rows.latency[row]
+        rows.rest[to] = max(rows.rest[row] - sent, 0.0)
+        rows.since[to] = header.now
+        to += 1
+    header.rows = to
+
+
+@compiled
+def _least_remaining(state: State) -> float:
+    """ns that the busiest link of the collective that has least left is still busy."""
+    rows, pending, bundles = state.rows, state.pending, state.bundles
+    pending[:] = 0.0
+    for index in range(len(bundles)):
+        bundles[index].rest = 0.0
+    for row in range(state.header[0].rows):
+        account, rest = rows.account[row], rows.rest[row]
+        if rows.first[row] != NONE:
+            pending[account, rows.first[row]] += rest
+        if rows.last[row] != NONE:
+            pending[account, rows.last[row]] += rest
+        if rows.bundle[row] != NONE:
+            bundles[rows.bundle[row]].rest += rest
+    for index in range(len(bundles)):
+        bundle = bundles[index]
+        if bundle.rest > 0.0:
+            for at in range(bundle.begin, bundle.end):
+                entry = state.entries[at]
+                pending[bundle.account, entry.link] += bundle.rest * entry.fraction
+    least = inf
+    for account in range(len(pending)):
+        busiest = 0.0
+        for link in range(len(state.links.capacity)):
+            busiest = max(busiest, pending[account, link] / state.links.capacity[link])
+        if busiest > 0.0:
+            least = min(least, busiest)
+    return least if least < inf else 0.0
+
+
+@inlined
+def _finish(state: State, row: int) -> int:
+    """End a flow; returns its inbox if that now has everything."""
+    header, rows, links = state.header[0], state.rows, state.links
+    header.now = max(header.now, rows.finish[row])
+    delivered = header.now + rows.latency[row]
+    rows.finish[row] = FINISHED
+    header.alive -= 1
+    state.delivered[rows.delivery[row]] = delivered
+    for link in (rows.first[row], rows.last[row]):
+        if link != NONE:
+            _book(state, link)
+            links.used[link] -= rows.rate[row]
+            state.carried[rows.account[row], link] += rows.size[row]
+    if rows.bundle[row] != NONE:
+        bundle = state.bundles[rows.bundle[row]]
+        bundle.carried += rows.size[row]
+        for at in range(bundle.begin, bundle.end):
+            entry = state.entries[at]
+            _book(state, entry.link)
+            links.used[entry.link] -= rows.rate[row] * entry.fraction
+    inbox = state.inboxes[rows.inbox[row]]
+    inbox.left -= 1
+    inbox.ready = max(inbox.ready, delivered)
+    return rows.inbox[row] if inbox.left == 0 else NONE
+
+
+@inlined
+def _book(state: State, link: int) -> None:
+    """Write what a link has sent since it was last booked into its books."""
+    links, now = state.links, state.header[0].now
+    start = links.since[link]
+    if start >= now:
+        return
+    links.since[link] = now
+    share = links.used[link] / links.capacity[link]
+    if share <= 0.0:
+        return
+    links.busy[link] += share * (now - start)
+    while now > links.bins.shape[1] << state.header[0].bin_shift:
+        _double_bins(state)
+    width = float(1 << state.header[0].bin_shift)
+    index = int(start / width)
+    while start < now:
+        end = min(now, (index + 1) * width)
+        links.bins[link, index] += share * (end - start)
+        start = end
+        index += 1
+
+
+@compiled
+def _double_bins(state: State) -> None:
+    """Make the bins twice as wide: a run of any length fits into the same memory."""
+    bins = state.links.bins
+    half = bins.shape[1] // 2
+    for link in range(bins.shape[0]):
+        for index in range(half):
+            bins[link, index] = bins[link, 2 * index] + bins[link, 2 * index + 1]
+        bins[link, half:] = 0.0
+    state.header[0].bin_shift += 1
+
+
+@inlined
+def _push(state: State, row: int) -> None:
+    """Put a flow into the heap of ends, if it ends before the rates are computed anew."""
+    header, heap = state.header[0], state.rows.heap
+    if state.rows.finish[row] > header.due:
+        return
+    place = header.events
+    header.events += 1
+    while place > 0:
+        parent = (place - 1) >> 1
+        if not _before(state, row, heap[parent]):
+            break
+        heap[place] = heap[parent]
+        place = parent
+    heap[place] = row
+
+
+@inlined
+def _pop(state: State) -> int:
+    """Take the flow that ends first from the heap."""
+    header, heap = state.header[0], state.rows.heap
+    top: int = heap[0]
+    header.events -= 1
+    size = header.events
+    row = heap[size]
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and _before(state, heap[child + 1], heap[child]):
+            child += 1
+        if not _before(state, heap[child], row):
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = row
+    return top
+
+
+@inlined
+def _before(state: State, row: int, other: int) -> bool:
+    ends, others = state.rows.finish[row], state.rows.finish[other]
+    return ends < others or (ends == others and row < other)
