@@ -134,8 +134,11 @@ class FluidCollective:
             "size": size,
             "latency": late * 1e9,
         }
-        busiest = float((bundles.link_bytes(size, len(session.capacity)) / session.capacity).max())
-        session.be_patient(self._account, busiest, float(late.max(initial=0.0)) * 1e9)
+        if len(moving):
+            busy_ns = bundles.link_bytes(size, len(session.capacity)) / session.capacity
+            need = np.maximum(busy_ns[bundles.first], busy_ns[bundles.last])
+            work = float(busy_ns.sum() + self._columns["latency"].max())
+            session.expect(self._account, work, float(need.mean()))
         self._register_senders(flows.src[moving])
 
     def _register_bundles(self, bundles: Bundles) -> int:

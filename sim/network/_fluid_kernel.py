@@ -2,10 +2,10 @@
 
 Rates hold from one filling to the next. Exact rates are computed anew whenever a flow joins or
 ends (those that end within a billionth of the time since the last filling, together). The lazy
-rule with K steps lets flows end in between, and leaves what they used idle: it computes rates
-anew when the time of the busiest link's remaining bytes, of the collective that has least, has
-shrunk by 1/K -- but not before a flow has ended. Flows that join in between share what is idle
-at once, and wait for the rest no longer than 1/K of their collective's own time.
+rule with K steps waits for 1/K of the time that flows under way still need at their present
+rates, on average over the collective that needs least, but for the end of a flow at least; what
+flows that end in between used stands idle. Flows that join while others flow share what is idle
+at once, and wait for the rest no longer than 1/K of what flows of their collective take alone.
 """
 
 from __future__ import annotations
@@ -107,18 +107,18 @@ def _admit(state: State) -> None:
     fill(state, begin, header.rows)
     header.settled = header.rows
     for row in range(begin, header.rows):
-        header.due = min(header.due, header.now + state.patience[rows.account[row]])
+        header.due = min(header.due, header.now + state.accounts[rows.account[row]].patience)
         _set_finish(state, row)
         _push(state, row)
 
 
 @compiled
 def _renew(state: State) -> None:
-    """Compute the rates of all flows, and when that is due again."""
-    header, rows, links = state.header[0], state.rows, state.links
+    """Compute the rates of all flows, and line up those that end before that is due again."""
+    header, rows = state.header[0], state.rows
     close_books(state)
     _compact(state)
-    links.used[:] = 0.0
+    state.links.used[:] = 0.0
     fill(state, 0, header.rows)
     header.settled = header.rows
     first = inf
@@ -127,11 +127,29 @@ def _renew(state: State) -> None:
         first = min(first, rows.finish[row])
     header.due = first + TOGETHER * (first - header.now)
     if header.steps != inf:
-        header.due = max(header.due, header.now + _least_remaining(state) / header.steps)
+        header.due = max(header.due, header.now + _least_need(state) / header.steps)
     header.events = 0
     for row in range(header.rows):
         if rows.finish[row] <= header.due:
             _push(state, row)
+
+
+@compiled
+def _least_need(state: State) -> float:
+    """ns that a flow still needs, on average over the collective that needs least."""
+    header, rows, accounts = state.header[0], state.rows, state.accounts
+    for index in range(len(accounts)):
+        accounts[index].flows = 0
+        accounts[index].need = 0.0
+    for row in range(header.rows):
+        account = accounts[rows.account[row]]
+        account.flows += 1
+        account.need += rows.finish[row] - header.now
+    least = inf
+    for index in range(len(accounts)):
+        if accounts[index].flows > 0:
+            least = min(least, accounts[index].need / accounts[index].flows)
+    return least
 
 
 @inlined
@@ -164,37 +182,6 @@ def _compact(state: State) -> None:
         rows.since[to] = header.now
         to += 1
     header.rows = to
-
-
-@compiled
-def _least_remaining(state: State) -> float:
-    """ns that the busiest link of the collective that has least left is still busy."""
-    rows, pending, bundles = state.rows, state.pending, state.bundles
-    pending[:] = 0.0
-    for index in range(len(bundles)):
-        bundles[index].rest = 0.0
-    for row in range(state.header[0].rows):
-        account, rest = rows.account[row], rows.rest[row]
-        if rows.first[row] != NONE:
-            pending[account, rows.first[row]] += rest
-        if rows.last[row] != NONE:
-            pending[account, rows.last[row]] += rest
-        if rows.bundle[row] != NONE:
-            bundles[rows.bundle[row]].rest += rest
-    for index in range(len(bundles)):
-        bundle = bundles[index]
-        if bundle.rest > 0.0:
-            for at in range(bundle.begin, bundle.end):
-                entry = state.entries[at]
-                pending[bundle.account, entry.link] += bundle.rest * entry.fraction
-    least = inf
-    for account in range(len(pending)):
-        busiest = 0.0
-        for link in range(len(state.links.capacity)):
-            busiest = max(busiest, pending[account, link] / state.links.capacity[link])
-        if busiest > 0.0:
-            least = min(least, busiest)
-    return least if least < inf else 0.0
 
 
 @inlined

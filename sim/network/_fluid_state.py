@@ -39,10 +39,18 @@ BUNDLE = np.dtype(
         ("frozen", "i8"),  # flows that got their rate from the current link
         ("first_row", "i8"),  # its flows are bundle_row[first_row:end_row]
         ("end_row", "i8"),
-        ("rest", "f8"),  # bytes its flows have left
         ("carried", "f8"),  # bytes of its finished flows
     ]
 )
+
+ACCOUNT = np.dtype(
+    [
+        ("flows", "i8"),  # under way at the last filling
+        ("need", "f8"),  # ns that they needed, summed
+        ("patience", "f8"),  # ns that flows wait for a new filling
+    ]
+)
+"""A collective."""
 
 ENTRY = np.dtype([("link", "i8"), ("fraction", "f8")])
 
@@ -109,9 +117,8 @@ class State(NamedTuple):
     entries: NDArray[Any]
     inboxes: NDArray[Any]
     delivered: NDArray[np.float64]  # ns
-    patience: NDArray[np.float64]  # [accounts] ns that flows wait for a new filling
+    accounts: NDArray[Any]
     carried: NDArray[np.float64]  # [accounts, links] bytes of finished flows on their own links
-    pending: NDArray[np.float64]  # [accounts, links] bytes left
     touched: NDArray[np.int64]  # [bundles]
     crossing: NDArray[np.int64]  # [entries]: bundles, by link
 
@@ -154,15 +161,14 @@ def new_state(capacity: NDArray[np.float64], *, steps: float, bins: int) -> Stat
         entries=np.zeros(0, dtype=ENTRY),
         inboxes=np.zeros(0, dtype=INBOX),
         delivered=np.zeros(0),
-        patience=np.zeros(0),
+        accounts=np.zeros(0, dtype=ACCOUNT),
         carried=np.zeros((0, count)),
-        pending=np.zeros((0, count)),
         touched=np.zeros(0, dtype=np.int64),
         crossing=np.zeros(0, dtype=np.int64),
     )
 
 
-COMPANIONS = {"bundles": ("touched",), "entries": ("crossing",), "carried": ("pending", "patience")}
+COMPANIONS = {"bundles": ("touched",), "entries": ("crossing",), "carried": ("accounts",)}
 """Arrays that are as long as the one places are reserved in."""
 
 

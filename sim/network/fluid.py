@@ -50,10 +50,9 @@ class FluidNetwork:
     router
         Routes in force.
     steps
-        Rates are computed anew when the time that the busiest link still needs has shrunk by
-        1/steps since the last time, and a flow has ended; None: whenever a flow joins or ends.
-        Collectives whose flows end together are exact either way; 50 steps were within 0.5 %
-        of the exact makespan for a skewed all-to-all of 256 GPUs, in a hundredth of the time.
+        Rates are computed anew after 1/steps of the time that flows under way still need on
+        average, when a flow has ended by then; None (exact): whenever a flow joins or ends.
+        Where flows end together both give the same.
     bins
         Time bins for utilisation, even.
     """
@@ -138,18 +137,18 @@ class FluidSession:
         self.view(what, start, length)[:] = 0
         self._arenas[what].free(start, length)
 
-    def be_patient(self, account: int, own_ns: float, latency_ns: float) -> None:
-        """Register how long a collective takes alone at least.
+    def expect(self, account: int, work_ns: float, need_ns: float) -> None:
+        """Register what a collective takes: at most in all, and a flow of it on average.
 
         Raises
         ------
         SimulationError
             If the clock might not hold the end of the run.
         """
-        self._work_ns += own_ns * len(self.capacity) + latency_ns
+        self._work_ns += work_ns
         self._refuse_overflow(self._work_ns)
-        steps = float(self._state.header["steps"][0])
-        self._state.patience[account] = own_ns / steps
+        patience = 0.0 if self.network.steps is None else need_ns / self.network.steps
+        self._state.accounts["patience"][account] = patience
 
     def inject(self, columns: dict[str, NDArray[Any]], rows: slice) -> None:
         """Let flows join now."""
