@@ -198,10 +198,12 @@ def _router(cluster: str, routing: str, seed: int) -> Router:
 
 
 def _network(spec: NetworkSpec, router: Router) -> Network:
-    from sim import AnalyticNetwork, PacketNetwork  # noqa: PLC0415  brings in numba and SimPy
+    from sim import AnalyticNetwork, FluidNetwork, PacketNetwork  # noqa: PLC0415  brings in numba and SimPy
 
     if spec.kind == "analytic":
         return AnalyticNetwork(router)
+    if spec.kind == "fluid":
+        return FluidNetwork(router)
     return PacketNetwork(router, chunk_bytes=spec.chunk_bytes, order=spec.order, seed=spec.seed)
 
 

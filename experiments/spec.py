@@ -244,9 +244,9 @@ class NetworkSpec(Table):
     Attributes
     ----------
     kind
-        ``analytic`` or ``packet``.
+        ``analytic``, ``fluid`` or ``packet``.
     routing
-        ``shares`` (equal ECMP split, analytic only), or one path a flow: ``hash`` (seeded),
+        ``shares`` (equal ECMP split, not on packet), or one path a flow: ``hash`` (seeded),
         ``dmodk`` (fat-trees), ``minimal``, ``valiant`` and ``ugal`` (dragonflies); see
         `topologies.Router`.
     seed
@@ -255,7 +255,7 @@ class NetworkSpec(Table):
         Packet only: size of a chunk and the order a source issues its messages in.
     """
 
-    kind: Literal["analytic", "packet"] = "analytic"
+    kind: Literal["analytic", "fluid", "packet"] = "analytic"
     routing: Literal["shares", "hash", "dmodk", "minimal", "valiant", "ugal"] = "shares"
     seed: Seed = 0
     chunk_bytes: ChunkBytes = 4096

@@ -4,11 +4,12 @@ from sim.compute import expert_seconds
 from sim.engine import simulate
 from sim.errors import LawViolation, SimulationError
 from sim.messages import MessageSizes, Traffic
-from sim.network import AnalyticNetwork, PacketNetwork
+from sim.network import AnalyticNetwork, FluidNetwork, PacketNetwork
 from sim.result import SimResult
 
 __all__ = [
     "AnalyticNetwork",
+    "FluidNetwork",
     "LawViolation",
     "MessageSizes",
     "PacketNetwork",

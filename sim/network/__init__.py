@@ -2,7 +2,9 @@
 
 from sim.network.analytic import AnalyticNetwork
 from sim.network.flows import Flows
+from sim.network.fluid import FluidNetwork
 from sim.network.issue import IssueOrder
+from sim.network.maxmin import max_min_rates
 from sim.network.packet import PacketNetwork
 from sim.network.protocol import Collective, Network, Session
 from sim.network.usage import LinkUsage
@@ -11,9 +13,11 @@ __all__ = [
     "AnalyticNetwork",
     "Collective",
     "Flows",
+    "FluidNetwork",
     "IssueOrder",
     "LinkUsage",
     "Network",
     "PacketNetwork",
     "Session",
+    "max_min_rates",
 ]

@@ -147,8 +147,10 @@ def _least_need(state: State) -> float:
         account.need += rows.finish[row] - header.now
     least = inf
     for index in range(len(accounts)):
-        if accounts[index].flows > 0:
-            least = min(least, accounts[index].need / accounts[index].flows)
+        account = accounts[index]
+        if account.flows > 0:
+            floor = account.patience * header.steps / 2.0
+            least = min(least, max(account.need / account.flows, floor))
     return least
 
 
