@@ -1,5 +1,6 @@
 """Networks of several fidelities behind one protocol."""
 
+from sim.network.alone import run_alone
 from sim.network.analytic import AnalyticNetwork
 from sim.network.flows import Flows
 from sim.network.fluid import FluidNetwork
@@ -20,4 +21,5 @@ __all__ = [
     "PacketNetwork",
     "Session",
     "max_min_rates",
+    "run_alone",
 ]

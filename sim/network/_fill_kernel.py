@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.network._compiled import compiled, inlined
-from sim.network._fluid_state import NONE
+from sim.network._fluid_state import BUNDLE, NONE
 
 if TYPE_CHECKING:
     from sim.network._fluid_state import State
@@ -60,12 +60,12 @@ def _count_users(state: State, begin: int, end: int) -> None:
         bundles[bundle].frozen = 0
     for row in range(begin, end):
         rows.rate[row] = UNKNOWN
-        if rows.first[row] != NONE:
-            links.users[rows.first[row]] += 1
-        if rows.last[row] != NONE:
-            links.users[rows.last[row]] += 1
-        if rows.bundle[row] != NONE:
-            bundles[rows.bundle[row]].flows += 1
+        way = rows.way[row]
+        for side in range(2):
+            if way[side] != NONE:
+                links.users[way[side]] += 1
+        if way[BUNDLE] != NONE:
+            bundles[way[BUNDLE]].flows += 1
 
 
 @compiled
@@ -84,12 +84,13 @@ def _list_users(state: State, begin: int, end: int) -> None:
         bundle.end_row = total
         total += bundle.flows
     for row in range(begin, end):
-        for link in (rows.first[row], rows.last[row]):
-            if link != NONE:
-                rows.own_row[links.first_own[link]] = row
-                links.first_own[link] += 1
-        if rows.bundle[row] != NONE:
-            bundle = bundles[rows.bundle[row]]
+        way = rows.way[row]
+        for side in range(2):
+            if way[side] != NONE:
+                rows.own_row[links.first_own[way[side]]] = row
+                links.first_own[way[side]] += 1
+        if way[BUNDLE] != NONE:
+            bundle = bundles[way[BUNDLE]]
             rows.bundle_row[bundle.end_row] = row
             bundle.end_row += 1
     for link in range(len(links.users), 0, -1):
@@ -132,17 +133,19 @@ def _weigh(state: State) -> None:
 
 
 @inlined
-def _stop_flows(state: State, link: int, level: float) -> None:
+def _stop_flows(state: State, full: int, level: float) -> None:
     """Give all rising flows of a full link its level."""
     links, rows = state.links, state.rows
     state.header[0].touched = 0
-    for at in range(links.first_own[link], links.first_own[link + 1]):
-        _stop_flow(state, rows.own_row[at], level)
-    for at in range(links.first_entry[link], links.first_entry[link + 1]):
+    stopped = 0
+    for at in range(links.first_own[full], links.first_own[full + 1]):
+        stopped += _stop_flow(state, rows.own_row[at], level, full)
+    for at in range(links.first_entry[full], links.first_entry[full + 1]):
         bundle = state.bundles[state.crossing[at]]
         if bundle.flows > bundle.frozen:
             for place in range(bundle.first_row, bundle.end_row):
-                _stop_flow(state, rows.bundle_row[place], level)
+                _stop_flow(state, rows.bundle_row[place], level, full)
+    links.left[full] -= level * stopped
     for at in range(state.header[0].touched):
         bundle = state.bundles[state.touched[at]]
         for place in range(bundle.begin, bundle.end):
@@ -153,26 +156,33 @@ def _stop_flows(state: State, link: int, level: float) -> None:
             links.users[entry.link] -= bundle.frozen
         bundle.flows -= bundle.frozen
         bundle.frozen = 0
+    links.users[full] = 0
 
 
 @inlined
-def _stop_flow(state: State, row: int, level: float) -> None:
-    """Take a rising flow off its own links, and note it in its bundle."""
+def _stop_flow(state: State, row: int, level: float, full: int) -> int:
+    """Take a rising flow off its own links but the full one, and note it in its bundle.
+
+    Returns how many flows that stopped.
+    """
     links, rows = state.links, state.rows
     if rows.rate[row] != UNKNOWN:
-        return
+        return 0
     rows.rate[row] = level
-    for link in (rows.first[row], rows.last[row]):
-        if link != NONE:
+    way = rows.way[row]
+    for end in range(2):
+        link = way[end]
+        if link not in (NONE, full):
             links.left[link] -= level
             links.weight[link] -= 1.0
             links.users[link] -= 1
-    if rows.bundle[row] != NONE:
-        bundle = state.bundles[rows.bundle[row]]
+    if way[BUNDLE] != NONE:
+        bundle = state.bundles[way[BUNDLE]]
         if bundle.frozen == 0:
-            state.touched[state.header[0].touched] = rows.bundle[row]
+            state.touched[state.header[0].touched] = way[BUNDLE]
             state.header[0].touched += 1
         bundle.frozen += 1
+    return 1
 
 
 @compiled

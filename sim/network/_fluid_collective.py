@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sim.network._fluid_routes import Bundles
-    from sim.network.fluid import FluidSession
     from sim.network.flows import Flows
+    from sim.network.fluid import FluidSession
 
 
 class FluidCollective:
@@ -45,7 +45,7 @@ class FluidCollective:
         if self._link_bytes is not None:
             return self._link_bytes
         session, indptr = self._session, self._bundles.indptr
-        carried = session.view("carried", self._account, 1)[0].copy()
+        carried: NDArray[Any] = session.view("carried", self._account, 1)[0].copy()
         volume = session.view("bundles", self._first_bundle, len(indptr) - 1)["carried"]
         part = np.repeat(volume, np.diff(indptr)) * self._bundles.fraction
         carried += np.bincount(self._bundles.link, part, len(carried))
@@ -122,13 +122,10 @@ class FluidCollective:
         bundles = self._bundles
         self._first_bundle = self._register_bundles(bundles)
         size = flows.size_bytes[moving].astype(np.float64)
+        bundle = np.where(bundles.bundle == NONE, NONE, bundles.bundle + self._first_bundle)
+        account = np.full(len(moving), self._account)
         self._columns = {
-            "first": bundles.first,
-            "last": bundles.last,
-            "bundle": np.where(
-                bundles.bundle == NONE, NONE, bundles.bundle + self._first_bundle
-            ),
-            "account": np.full(len(moving), self._account),
+            "way": np.column_stack((bundles.first, bundles.last, bundle, account)),
             "inbox": self._first_inbox + self._inbox[moving],
             "delivery": self._first_delivery + moving,
             "size": size,

@@ -3,8 +3,9 @@
 Rates hold from one filling to the next. Exact rates are computed anew whenever a flow joins or
 ends (those that end within a billionth of the time since the last filling, together). The lazy
 rule with K steps waits for 1/K of the time that flows under way still need at their present
-rates, on average over the collective that needs least, but for the end of a flow at least; what
-flows that end in between used stands idle. Flows that join while others flow share what is idle
+rates, on average over the collective that needs least (or needed least alone, so that its tail
+does not set the pace of the next), but for the end of a flow at least; what flows that end in
+between used stands idle. Flows that join while others flow share what is idle
 at once, and wait for the rest no longer than 1/K of what flows of their collective take alone.
 """
 
@@ -13,13 +14,14 @@ from __future__ import annotations
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sim.network._compiled import compiled, inlined
 from sim.network._fill_kernel import fill
-from sim.network._fluid_state import NONE
+from sim.network._fluid_state import ACCOUNT, BUNDLE, NONE
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sim.network._fluid_state import State
 
 FINISHED = -1.0
@@ -49,7 +51,7 @@ def join(state: State, count: int, now: float) -> int:
 
 
 @compiled
-def advance(state: State, until: float, ready: np.ndarray) -> int:  # type: ignore[type-arg]
+def advance(state: State, until: float, ready: NDArray[np.int64]) -> int:
     """Let time pass up to `until`, or to the first whole ns by which an inbox has everything.
 
     Parameters
@@ -107,7 +109,7 @@ def _admit(state: State) -> None:
     fill(state, begin, header.rows)
     header.settled = header.rows
     for row in range(begin, header.rows):
-        header.due = min(header.due, header.now + state.accounts[rows.account[row]].patience)
+        header.due = min(header.due, header.now + state.accounts[rows.way[row, ACCOUNT]].patience)
         _set_finish(state, row)
         _push(state, row)
 
@@ -142,15 +144,15 @@ def _least_need(state: State) -> float:
         accounts[index].flows = 0
         accounts[index].need = 0.0
     for row in range(header.rows):
-        account = accounts[rows.account[row]]
+        account = accounts[rows.way[row, ACCOUNT]]
         account.flows += 1
         account.need += rows.finish[row] - header.now
     least = inf
     for index in range(len(accounts)):
         account = accounts[index]
         if account.flows > 0:
-            floor = account.patience * header.steps / 2.0
-            least = min(least, max(account.need / account.flows, floor))
+            alone = account.patience * header.steps
+            least = min(least, max(account.need / account.flows, alone))
     return least
 
 
@@ -172,10 +174,8 @@ def _compact(state: State) -> None:
         if rows.finish[row] == FINISHED:
             continue
         sent = rows.rate[row] * (header.now - rows.since[row])
-        rows.first[to] = rows.first[row]
-        rows.last[to] = rows.last[row]
-        rows.bundle[to] = rows.bundle[row]
-        rows.account[to] = rows.account[row]
+        for each in range(rows.way.shape[1]):
+            rows.way[to, each] = rows.way[row, each]
         rows.inbox[to] = rows.inbox[row]
         rows.delivery[to] = rows.delivery[row]
         rows.size[to] = rows.size[row]
@@ -195,13 +195,14 @@ def _finish(state: State, row: int) -> int:
     rows.finish[row] = FINISHED
     header.alive -= 1
     state.delivered[rows.delivery[row]] = delivered
-    for link in (rows.first[row], rows.last[row]):
+    for end in range(2):
+        link = rows.way[row, end]
         if link != NONE:
             _book(state, link)
             links.used[link] -= rows.rate[row]
-            state.carried[rows.account[row], link] += rows.size[row]
-    if rows.bundle[row] != NONE:
-        bundle = state.bundles[rows.bundle[row]]
+            state.carried[rows.way[row, ACCOUNT], link] += rows.size[row]
+    if rows.way[row, BUNDLE] != NONE:
+        bundle = state.bundles[rows.way[row, BUNDLE]]
         bundle.carried += rows.size[row]
         for at in range(bundle.begin, bundle.end):
             entry = state.entries[at]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 NONE = -1
 """No link, no bundle."""
+FIRST, LAST, BUNDLE, ACCOUNT = range(4)
+"""Columns of `Rows.way`."""
 
 HEADER = np.dtype(
     [
@@ -30,7 +32,7 @@ HEADER = np.dtype(
     ]
 )
 
-BUNDLE = np.dtype(
+BUNDLE_RECORD = np.dtype(
     [
         ("begin", "i8"),  # its links are entries[begin:end]
         ("end", "i8"),
@@ -43,7 +45,7 @@ BUNDLE = np.dtype(
     ]
 )
 
-ACCOUNT = np.dtype(
+ACCOUNT_RECORD = np.dtype(
     [
         ("flows", "i8"),  # under way at the last filling
         ("need", "f8"),  # ns that they needed, summed
@@ -52,9 +54,9 @@ ACCOUNT = np.dtype(
 )
 """A collective."""
 
-ENTRY = np.dtype([("link", "i8"), ("fraction", "f8")])
+ENTRY_RECORD = np.dtype([("link", "i8"), ("fraction", "f8")])
 
-INBOX = np.dtype(
+INBOX_RECORD = np.dtype(
     [
         ("left", "i8"),  # flows that have not finished
         ("ready", "f8"),  # ns; the latest delivery so far
@@ -90,10 +92,7 @@ class Rows(NamedTuple):
     between the same switches share a bundle: the table and the filling stay small.
     """
 
-    first: NDArray[np.int32]
-    last: NDArray[np.int32]
-    bundle: NDArray[np.int32]
-    account: NDArray[np.int32]
+    way: NDArray[np.int32]  # [rows, 4]: first, last, bundle, account
     inbox: NDArray[np.int32]
     delivery: NDArray[np.int32]
     size: NDArray[np.float64]  # bytes
@@ -157,11 +156,11 @@ def new_state(capacity: NDArray[np.float64], *, steps: float, bins: int) -> Stat
         header=header,
         links=links,
         rows=_rows(0),
-        bundles=np.zeros(0, dtype=BUNDLE),
-        entries=np.zeros(0, dtype=ENTRY),
-        inboxes=np.zeros(0, dtype=INBOX),
+        bundles=np.zeros(0, dtype=BUNDLE_RECORD),
+        entries=np.zeros(0, dtype=ENTRY_RECORD),
+        inboxes=np.zeros(0, dtype=INBOX_RECORD),
         delivered=np.zeros(0),
-        accounts=np.zeros(0, dtype=ACCOUNT),
+        accounts=np.zeros(0, dtype=ACCOUNT_RECORD),
         carried=np.zeros((0, count)),
         touched=np.zeros(0, dtype=np.int64),
         crossing=np.zeros(0, dtype=np.int64),
@@ -179,12 +178,13 @@ def with_room(state: State, what: str, length: int) -> State:
         return state
     size = max(length, 2 * have)
     names = (what, *COMPANIONS.get(what, ()))
-    return state._replace(**{name: enlarged(getattr(state, name), size) for name in names})
+    grown: dict[str, Any] = {name: enlarged(getattr(state, name), size) for name in names}
+    return state._replace(**grown)
 
 
 def with_rows(state: State, more: int) -> State:
     """Return the state with room for `more` flows behind those in the table."""
-    have, needed = len(state.rows.first), int(state.header["rows"][0]) + more
+    have, needed = len(state.rows.way), int(state.header["rows"][0]) + more
     if needed <= have:
         return state
     size = max(needed, 2 * have)
@@ -193,7 +193,11 @@ def with_rows(state: State, more: int) -> State:
 
 
 def _rows(size: int) -> Rows:
-    whole = [np.zeros(size, dtype=np.int32) for _ in range(6)]
-    real = [np.zeros(size) for _ in range(6)]
-    index = [np.zeros(length, dtype=np.int64) for length in (size, size, 2 * size)]
-    return Rows(*whole, *real, *index)
+    columns: dict[str, Any] = {
+        "way": np.zeros((size, 4), dtype=np.int32),
+        "own_row": np.zeros(2 * size, dtype=np.int64),
+    }
+    columns |= {name: np.zeros(size, dtype=np.int32) for name in ("inbox", "delivery")}
+    columns |= {name: np.zeros(size, dtype=np.int64) for name in ("heap", "bundle_row")}
+    reals = ("size", "rest", "rate", "since", "finish", "latency")
+    return Rows(**columns, **{name: np.zeros(size) for name in reals})

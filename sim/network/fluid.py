@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CLOCK_LIMIT_NS = 2**53
 """Times beyond (104 days) are refused: float64 would not tell one ns from the next."""
 
-COLUMNS = ("first", "last", "bundle", "account", "inbox", "delivery", "size", "latency")
+COLUMNS = ("way", "inbox", "delivery", "size", "latency")
 """What is known of a flow when it joins."""
 
 
@@ -52,13 +52,14 @@ class FluidNetwork:
     steps
         Rates are computed anew after 1/steps of the time that flows under way still need on
         average, when a flow has ended by then; None (exact): whenever a flow joins or ends.
-        Where flows end together both give the same.
+        Where flows end together both give the same. What flows that have ended leave idle makes
+        others late: the mean by about 0.8 / steps on a skewed all-to-all of 256 GPUs.
     bins
         Time bins for utilisation, even.
     """
 
     router: Router
-    steps: int | None = 50
+    steps: int | None = 100
     bins: int = 64
     name: str = "fluid"
 

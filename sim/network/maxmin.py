@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.errors import SimulationError
 from sim.network._fluid_routes import bundle_rows
-from sim.network._fluid_state import new_state, with_room, with_rows
+from sim.network._fluid_state import BUNDLE, FIRST, LAST, new_state, with_room, with_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -41,9 +41,9 @@ def max_min_rates(
     if (np.diff(starts) < 1).any():
         flow = int((np.diff(starts) < 1).argmax())
         raise SimulationError(f"flow {flow} crosses no link; expected one or more")
-    for what, values in (("fraction", parts), ("capacity", room)):
+    for what, values in (("fractions", parts), ("capacities", room)):
         if not (np.isfinite(values) & (values > 0)).all():
-            raise SimulationError(f"{what}s must be positive and finite")
+            raise SimulationError(f"{what} must be positive and finite")
     from sim.network._fill_kernel import fill  # noqa: PLC0415  loads numba
 
     flows = len(starts) - 1
@@ -58,6 +58,6 @@ def _with_routes(state: State, routes: Bundles) -> State:
     state = with_room(state, "entries", len(routes.link))
     state.bundles["begin"], state.bundles["end"] = routes.indptr[:-1], routes.indptr[1:]
     state.entries["link"], state.entries["fraction"] = routes.link, routes.fraction
-    for name in ("first", "last", "bundle"):
-        getattr(state.rows, name)[:] = getattr(routes, name)
+    for column, values in ((FIRST, routes.first), (LAST, routes.last), (BUNDLE, routes.bundle)):
+        state.rows.way[:, column] = values
     return state

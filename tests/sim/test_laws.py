@@ -9,6 +9,7 @@ import pytest
 
 from sim import (
     AnalyticNetwork,
+    FluidNetwork,
     LawViolation,
     MessageSizes,
     PacketNetwork,
@@ -44,13 +45,17 @@ class Run(NamedTuple):
     inputs: Any
 
 
-@pytest.fixture(params=["packet", "hash", "shares"])
+@pytest.fixture(params=["packet", "hash", "shares", "fluid-hash", "fluid-shares"])
 def run(
     request: pytest.FixtureRequest, ring: Callable[..., Router], inputs: Callable[..., Any]
 ) -> Run:
     """Return a run of every network and kind of rule."""
-    router = ring("shares" if request.param == "shares" else "hash")
-    network: Any = PacketNetwork if request.param == "packet" else AnalyticNetwork
+    router = ring("shares" if request.param.endswith("shares") else "hash")
+    network: Any = AnalyticNetwork
+    if request.param == "packet":
+        network = PacketNetwork
+    elif request.param.startswith("fluid"):
+        network = FluidNetwork
     parts = inputs(11)
     result = simulate(*parts, network=network(router), sizes=SIZES, expert_seconds_per_token=1e-8)
     return Run(result, per_expert(*parts, SIZES), router, parts)

@@ -10,7 +10,7 @@ import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import AnalyticNetwork, PacketNetwork, SimulationError
+from sim import AnalyticNetwork, FluidNetwork, PacketNetwork, SimulationError
 from sim.network import Collective, Flows, IssueOrder, Network
 from sim.network.usage import TimeBins
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from topologies import Router
 
-NETWORKS = [AnalyticNetwork, PacketNetwork]
+NETWORKS = [AnalyticNetwork, FluidNetwork, PacketNetwork]
 
 
 @st.composite

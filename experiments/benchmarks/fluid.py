@@ -1,0 +1,126 @@
+"""The fluid network: jobs that other simulators are measured on, and lazy rates against exact ones.
+
+The exact run takes about a minute and a half, so its figures are kept here (`EXACT`); they come
+from ``python -c "from experiments.benchmarks.fluid import skewed_rows as rows;
+print(rows(exact=True))"``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim import FluidNetwork
+from sim.network import Flows, run_alone
+from topologies import FatTree, Router, preset
+
+if TYPE_CHECKING:
+    from sim.network import Network
+
+STEPS = (50, 100, 200)
+"""Steps of the lazy rule that are compared."""
+
+EXACT = {"makespan_us": 4224.380760043558, "mean_us": 233.6641868750864, "fillings": 65_109}
+"""The skewed all-to-all at exact rates (numpy 2.3 draws)."""
+
+
+def common_rows(rules: tuple[str, ...] = ("shares",), repeats: int = 3) -> list[dict[str, Any]]:
+    """Run the job peers are timed on: 128 hosts, k = 8, 100 Gb/s, 64 KiB a pair, exact rates.
+
+    Returns
+    -------
+    list of dict
+        ``rule``, ``makespan_us``, ``ideal_us`` (127 messages over a host link), ``fillings`` and
+        ``seconds`` (best of `repeats`, routing and set-up included).
+    """
+    cluster = FatTree(
+        gpus_per_server=1,
+        host_bandwidth_Bps=12.5e9,
+        host_latency_s=0.0,
+        leaves_per_pod=4,
+        servers_per_leaf=4,
+        aggregations_per_pod=4,
+        pods=8,
+        cores_per_aggregation=4,
+        cable_latency_s=0.0,
+    ).build()
+    src, dst = _pairs(cluster.gpus)
+    flows = Flows(src, dst, np.ones(len(src), dtype=np.int64), 65_536)
+    ideal = 127 * 65_536 / 12.5e9 * 1e6
+    rows = []
+    for rule in rules:
+        row = _timed(FluidNetwork(Router(cluster, rule), steps=None), flows, repeats)
+        rows.append({"rule": rule, "ideal_us": ideal} | row)
+    return rows
+
+
+def skewed_rows(
+    *, steps: tuple[int, ...] = STEPS, exact: bool = False, repeats: int = 3
+) -> list[dict[str, Any]]:
+    """Run a skewed 256-rank all-to-all (65,280 messages) under hashed ECMP, lazily and exactly.
+
+    Parameters
+    ----------
+    steps
+        Of the lazy rule.
+    exact
+        Whether to run exact rates anew instead of quoting `EXACT`.
+    repeats
+        The best time of so many runs counts.
+
+    Returns
+    -------
+    list of dict
+        ``steps``, ``makespan_us``, ``mean_us``, both over those of exact rates
+        (``makespan_error``, ``mean_error``), ``bound_us`` (busiest link), ``fillings`` and
+        ``seconds``.
+    """
+    router = Router(preset("facts-fat-tree").spec.build(), "hash")
+    flows = skewed_all_to_all(router.cluster.gpus)
+    kept: dict[str, Any] = dict(EXACT)
+    rows = []
+    if exact:
+        kept = _timed(FluidNetwork(router, steps=None), flows, 1)
+        rows.append({"steps": None, "makespan_error": 0.0, "mean_error": 0.0} | kept)
+    for count in steps:
+        row = _timed(FluidNetwork(router, steps=count), flows, repeats)
+        errors = {
+            "makespan_error": row["makespan_us"] / kept["makespan_us"] - 1,
+            "mean_error": row["mean_us"] / kept["mean_us"] - 1,
+        }
+        rows.append({"steps": count} | errors | row)
+    return rows
+
+
+def skewed_all_to_all(gpus: int, seed: int = 0) -> Flows:
+    """Messages of 64 KiB on average, receivers lognormal, every message scattered by a half."""
+    rng = np.random.default_rng(seed)
+    popularity = rng.lognormal(0.0, 1.0, gpus)
+    src, dst = _pairs(gpus)
+    mean = 65_536 * popularity[dst] / popularity.mean()
+    size = np.ceil(mean * rng.gamma(4.0, 0.25, len(dst)))
+    return Flows(src, dst, size, 1)
+
+
+def _pairs(gpus: int) -> tuple[Any, Any]:
+    src, dst = np.divmod(np.arange(gpus * gpus), gpus)
+    other = src != dst
+    return src[other], dst[other]
+
+
+def _timed(network: Network, flows: Flows, repeats: int) -> dict[str, Any]:
+    best = np.inf
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        collective, session = run_alone(network, flows)
+        best = min(best, time.perf_counter() - begun)
+    seconds = collective.link_bytes / network.router.cluster.bandwidth_Bps
+    return {
+        "makespan_us": float(collective.delivered_ns.max()) * 1e-3,
+        "mean_us": float(collective.delivered_ns.mean()) * 1e-3,
+        "bound_us": float(seconds.max()) * 1e6,
+        "fillings": session.fillings,
+        "seconds": best,
+    }
