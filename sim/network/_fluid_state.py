@@ -200,4 +200,5 @@ def _rows(size: int) -> Rows:
     columns |= {name: np.zeros(size, dtype=np.int32) for name in ("inbox", "delivery")}
     columns |= {name: np.zeros(size, dtype=np.int64) for name in ("heap", "bundle_row")}
     reals = ("size", "rest", "rate", "since", "finish", "latency")
-    return Rows(**columns, **{name: np.zeros(size) for name in reals})
+    columns |= {name: np.zeros(size) for name in reals}
+    return Rows(**columns)
