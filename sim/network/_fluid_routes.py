@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sim.network._fluid_state import NONE
+from topologies import LinkClass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,13 +87,24 @@ def fluid_routes(
 ) -> tuple[Bundles, NDArray[np.float64]]:
     """Route flows between different GPUs; returns their links and seconds of latency.
 
-    Under ``shares`` all flows between two leaves split alike, so that one of them stands for
-    all: routes of a large fabric are never listed flow by flow.
+    Raises
+    ------
+    RoutingError
+        If a pair has no route.
     """
-    if router.rule != "shares":
-        usage = router.link_usage(src, dst)
-        late = np.add.reduceat(router.cluster.latency_s[usage.link], usage.indptr[:-1])
-        return bundle_rows(usage.indptr, usage.link, usage.fraction), late
+    if router.rule == "shares":
+        return _shared_routes(router, src, dst), router.path_latency(src, dst)
+    usage = router.link_usage(src, dst)
+    late = np.add.reduceat(router.cluster.latency_s[usage.link], usage.indptr[:-1])
+    return bundle_rows(usage.indptr, usage.link, usage.fraction), late
+
+
+def _shared_routes(router: Router, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Bundles:
+    """Route flows that split: all between two leaves alike, so that one of them stands for all.
+
+    So routes of a large fabric are never listed flow by flow -- but where messages are forwarded
+    over other GPUs' links on the way.
+    """
     cluster = router.cluster
     inside = src // cluster.gpus_per_server == dst // cluster.gpus_per_server
     first, last = cluster.nic_up[src], cluster.nic_down[dst]
@@ -102,8 +114,13 @@ def fluid_routes(
     leaf = cluster.leaf_of_gpu.astype(np.int64)
     ends = leaf[src[far]] * cluster.switches + leaf[dst[far]]
     _, sample, kind = np.unique(ends, return_index=True, return_inverse=True)
-    usage = router.link_usage(src[far[sample]], dst[far[sample]])
+    sample = far[sample]
+    usage = router.link_usage(src[sample], dst[sample])
     found = bundle_rows(usage.indptr, usage.link, usage.fraction)
+    forwarded = (found.first != first[sample]) | (found.last != last[sample])
+    if forwarded.any() or (cluster.link_class[found.link] < LinkClass.LOCAL).any():
+        usage = router.link_usage(src, dst)
+        return bundle_rows(usage.indptr, usage.link, usage.fraction)
     bundle = np.full(len(src), NONE, dtype=np.int32)
     bundle[far] = found.bundle[kind]
-    return found._replace(first=first, last=last, bundle=bundle), router.path_latency(src, dst)
+    return found._replace(first=first, last=last, bundle=bundle)
