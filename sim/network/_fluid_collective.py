@@ -114,9 +114,8 @@ class FluidCollective:
         """Write down what every flow over links joins with, by source."""
         session, flows = self._session, self._flows
         moving = self._order[flows.src[self._order] != flows.dst[self._order]]
-        self._bundles, late = fluid_routes(
-            session.network.router, flows.src[moving], flows.dst[moving]
-        )
+        routes, late = fluid_routes(session.network.router, flows)
+        self._bundles, late = routes.of(moving), late[moving]
         self._account, _ = self._reserve("carried", 1)
         self._first_delivery, _ = self._reserve("delivered", len(flows))
         bundles = self._bundles

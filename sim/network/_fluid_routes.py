@@ -12,6 +12,7 @@ from topologies import LinkClass
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sim.network.flows import Flows
     from topologies import Router
 
 
@@ -34,6 +35,11 @@ class Bundles(NamedTuple):
     indptr: NDArray[np.int64]
     link: NDArray[np.int32]
     fraction: NDArray[np.float64]
+
+    def of(self, flows: NDArray[np.int64]) -> Bundles:
+        """Return some of the flows, in that order."""
+        first, last, bundle = self.first[flows], self.last[flows], self.bundle[flows]
+        return self._replace(first=first, last=last, bundle=bundle)
 
     def link_bytes(self, size_bytes: NDArray[np.float64], links: int) -> NDArray[np.float64]:
         """float64 [links]: what flows of `size_bytes` [flows] put on every link."""
@@ -82,21 +88,21 @@ def _taken(
     return indptr, link[at], fraction[at]
 
 
-def fluid_routes(
-    router: Router, src: NDArray[np.int32], dst: NDArray[np.int32]
-) -> tuple[Bundles, NDArray[np.float64]]:
-    """Route flows between different GPUs; returns their links and seconds of latency.
+def fluid_routes(router: Router, flows: Flows) -> tuple[Bundles, NDArray[np.float64]]:
+    """Route flows; returns their links and seconds of latency, none for a GPU to itself.
 
     Raises
     ------
     RoutingError
         If a pair has no route.
     """
+    src, dst = flows.src, flows.dst
     if router.rule == "shares":
         return _shared_routes(router, src, dst), router.path_latency(src, dst)
     usage = router.link_usage(src, dst)
-    late = np.add.reduceat(router.cluster.latency_s[usage.link], usage.indptr[:-1])
-    return bundle_rows(usage.indptr, usage.link, usage.fraction), late
+    flow = np.repeat(np.arange(len(src)), np.diff(usage.indptr))
+    late = np.bincount(flow, router.cluster.latency_s[usage.link], len(src))
+    return bundle_rows(usage.indptr, usage.link, usage.fraction), late.astype(np.float64)
 
 
 def _shared_routes(router: Router, src: NDArray[np.int32], dst: NDArray[np.int32]) -> Bundles:
@@ -106,11 +112,11 @@ def _shared_routes(router: Router, src: NDArray[np.int32], dst: NDArray[np.int32
     over other GPUs' links on the way.
     """
     cluster = router.cluster
-    inside = src // cluster.gpus_per_server == dst // cluster.gpus_per_server
-    first, last = cluster.nic_up[src], cluster.nic_down[dst]
-    first[inside] = cluster.nvlink_up[src[inside]]
-    last[inside] = cluster.nvlink_down[dst[inside]]
-    far = np.flatnonzero(~inside)
+    outside = src // cluster.gpus_per_server != dst // cluster.gpus_per_server
+    inside, far = np.flatnonzero(~outside & (src != dst)), np.flatnonzero(outside)
+    first, last, bundle = (np.full(len(src), NONE, dtype=np.int32) for _ in range(3))
+    first[far], last[far] = cluster.nic_up[src[far]], cluster.nic_down[dst[far]]
+    first[inside], last[inside] = cluster.nvlink_up[src[inside]], cluster.nvlink_down[dst[inside]]
     leaf = cluster.leaf_of_gpu.astype(np.int64)
     ends = leaf[src[far]] * cluster.switches + leaf[dst[far]]
     _, sample, kind = np.unique(ends, return_index=True, return_inverse=True)
@@ -121,6 +127,5 @@ def _shared_routes(router: Router, src: NDArray[np.int32], dst: NDArray[np.int32
     if forwarded.any() or (cluster.link_class[found.link] < LinkClass.LOCAL).any():
         usage = router.link_usage(src, dst)
         return bundle_rows(usage.indptr, usage.link, usage.fraction)
-    bundle = np.full(len(src), NONE, dtype=np.int32)
     bundle[far] = found.bundle[kind]
     return found._replace(first=first, last=last, bundle=bundle)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from experiments.benchmarks.fluid import common_rows
 from experiments.clusters import study_clusters
 from sim import FluidNetwork, PacketNetwork
 from sim.network import Flows, run_alone
@@ -48,3 +49,11 @@ def test_makespans_agree(cluster: str, kind: str) -> None:
     meets_bound = sent.max() <= bound * (1 + 1e-9)
     tolerance = 0.01 if meets_bound else 0.1
     assert fluid.delivered_ns.max() == pytest.approx(packet.ended_ns, rel=tolerance)
+
+
+def test_the_common_job_is_exact() -> None:
+    """The benchmark's first row: 127 messages over a host link, from one filling."""
+    (row,) = common_rows(repeats=1)
+    assert row["makespan_us"] == pytest.approx(665.846, rel=1e-6)  # FACTS section 2
+    assert row["makespan_us"] == pytest.approx(row["ideal_us"], rel=1e-9)
+    assert row["fillings"] == 1

@@ -111,6 +111,7 @@ def test_public_names() -> None:
     """What the package promises."""
     assert sim.__all__ == [
         "AnalyticNetwork",
+        "FluidNetwork",
         "LawViolation",
         "MessageSizes",
         "PacketNetwork",
