@@ -99,7 +99,7 @@ def fluid_routes(router: Router, flows: Flows) -> tuple[Bundles, NDArray[np.floa
     src, dst = flows.src, flows.dst
     if router.rule == "shares":
         return _shared_routes(router, src, dst), router.path_latency(src, dst)
-    usage = router.link_usage(src, dst)
+    usage = router.link_usage(src, dst, size_bytes=flows.size_bytes)
     flow = np.repeat(np.arange(len(src)), np.diff(usage.indptr))
     late = np.bincount(flow, router.cluster.latency_s[usage.link], len(src))
     return bundle_rows(usage.indptr, usage.link, usage.fraction), late.astype(np.float64)

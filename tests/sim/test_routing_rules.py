@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sim import AnalyticNetwork, MessageSizes, PacketNetwork, simulate
+from sim import AnalyticNetwork, FluidNetwork, MessageSizes, PacketNetwork, simulate
 from sim.errors import LawViolation
 from sim.laws import check_delivery
 from sim.messages import per_expert
@@ -69,6 +69,9 @@ def test_laws_hold_under_every_rule(name: str, inputs: Callable[..., Any]) -> No
     """Analytic and packet carry the same bytes, and the hops counted are the links crossed."""
     router = ROUTERS[name]()
     analytic = run(router, AnalyticNetwork, inputs)
+    fluid = run(router, FluidNetwork, inputs)
+    assert fluid.link_bytes.dtype == analytic.link_bytes.dtype
+    assert fluid.link_bytes == pytest.approx(analytic.link_bytes, rel=1e-9)
     if router.rule != "shares":
         packet = run(router, PacketNetwork, inputs)
         np.testing.assert_array_equal(analytic.link_bytes, packet.link_bytes)
