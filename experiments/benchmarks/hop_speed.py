@@ -16,7 +16,7 @@ import numpy as np
 from experiments.clusters import find_cluster
 from placement import IlpLoad, NaiveIlpLoad, Pipelined, PlacementProblem
 from topologies import ClusterSpec, Router
-from workloads import ExpertProfile, MoEModel, model, synthetic_load
+from workloads import ExpertProfile, model, synthetic_load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,17 +32,6 @@ SOLVERS: dict[str, Policy] = {
     "as written, binary": NaiveIlpLoad(),
 }
 """The flow first; then the program as the paper writes it."""
-
-KIMI_K2 = MoEModel(
-    name="Kimi-K2",
-    hidden_layers=61,
-    moe_layers=tuple(range(1, 61)),
-    experts=384,
-    top_k=8,
-    shared_experts=1,
-    hidden=7168,
-    moe_intermediate=2048,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +107,7 @@ def hop_rows(
 
 def hop_problem(case: HopCase) -> PlacementProblem:
     """Build the problem of a case, with the caps that both bind."""
-    shape = KIMI_K2 if case.model == KIMI_K2.name else model(case.model)
+    shape = model(case.model)
     cluster = _spec(case.cluster).build()
     load = synthetic_load(shape, np.random.Generator(np.random.PCG64(0)))
     return PlacementProblem.build(
