@@ -9,6 +9,12 @@ import numpy as np
 
 from placement.errors import PlacementError
 from placement.objective import Evaluation, imbalance
+from placement.replica_parts import (
+    equal_parts,
+    nearest_parts,
+    slots_by_expert,
+    static_parts,
+)
 from placement.replicas.lp_rule import least_fractions
 
 if TYPE_CHECKING:
@@ -42,8 +48,7 @@ class Equal:
 
     def __call__(self, placement: Placement, problem: ReplicaProblem) -> NDArray[np.float64]:
         """Return 1 / replicas for every slot."""
-        part = 1 / placement.replicas[placement.slot_layer, placement.slot_expert]
-        return np.tile(part, (problem.problem.servers, 1))
+        return np.tile(equal_parts(placement), (problem.problem.servers, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +59,7 @@ class Nearest:
 
     def __call__(self, placement: Placement, problem: ReplicaProblem) -> NDArray[np.float64]:
         """Return 1 / ties for every slot of an expert that is at the least distance."""
-        order, start, group = _by_expert(placement)
-        server = placement.slot_gpu[order] // placement.gpus_per_server
-        distance = problem.server_distance[:, server]
-        least = np.minimum.reduceat(distance, start, axis=1)[:, group]
-        ties = np.add.reduceat(distance == least, start, axis=1, dtype=np.int64)[:, group]
-        part = np.empty(distance.shape)
-        part[:, order] = (distance == least) / ties
-        return part
+        return nearest_parts(placement, problem.server_distance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,30 +115,11 @@ class SglangStatic:
 
     def __call__(self, placement: Placement, problem: ReplicaProblem) -> NDArray[np.float64]:
         """Return the part of a server's ranks that take each slot."""
-        order, start, group = _by_expert(placement)
-        gpu = placement.slot_gpu[order]
-        part = np.zeros((placement.gpus, len(order)))
-        single = np.diff(np.append(start, len(order))) == 1
-        part[:, single[group]] = 1.0
-        rng = np.random.Generator(np.random.PCG64(self.seed))
-        stop = np.append(start[1:], len(order))
-        for first, last in zip(start[~single], stop[~single], strict=True):
-            self._deal(rng, gpu[first:last], part[:, first:last])
-        servers = problem.problem.servers
-        result = np.empty((servers, len(order)))
-        result[:, order] = part.reshape(servers, -1, len(order)).mean(axis=1)
-        return result
-
-    @staticmethod
-    def _deal(rng: np.random.Generator, gpu: NDArray[np.int32], part: NDArray[np.float64]) -> None:
-        """Fill ``part[rank, replica]`` of one expert: own replica first, the others dealt."""
-        own, first = np.unique(gpu, return_index=True)
-        part[own, first] = 1.0
-        others = np.setdiff1d(np.arange(len(part)), own)
-        rounds, over = divmod(len(others), len(gpu))
-        extra = rng.choice(len(gpu), size=over, replace=False)
-        replica = np.append(np.tile(np.arange(len(gpu)), rounds), extra)
-        part[others, rng.permutation(replica)] = 1.0
+        by_rank = static_parts(placement, self.seed)
+        by_server: NDArray[np.float64] = by_rank.reshape(
+            problem.problem.servers, -1, by_rank.shape[1]
+        ).mean(axis=1)
+        return by_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +155,7 @@ class VllmModulo:
         part = Equal()(placement, problem)
         if choices is None:
             return part
-        order, start, _ = _by_expert(placement)
+        order, start, _ = slots_by_expert(placement)
         replicas = placement.replicas
         position = np.arange(choices[:, 0].size)
         for layer in range(placement.layers):
@@ -279,18 +258,3 @@ def evaluate_replicas(
         balance_gpu=imbalance(heat),
         balancedness=float(np.mean(heat.mean(axis=1) / heat.max(axis=1))),
     )
-
-
-def _by_expert(
-    placement: Placement,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Slots ordered by (layer, expert, slot), where each expert starts, and which it is.
-
-    Returns
-    -------
-    int64 [slots], int64 [layers * experts], int64 [slots]
-    """
-    order = np.lexsort((placement.slot_expert, placement.slot_layer))
-    count = placement.replicas.ravel()
-    start = np.cumsum(count) - count
-    return order, start, np.repeat(np.arange(len(count)), count)
