@@ -6,7 +6,7 @@ from workloads.errors import WorkloadError
 from workloads.model import MoEModel
 from workloads.presets import PRESETS, model
 from workloads.profile import ExpertProfile
-from workloads.readers import read_logical_count, read_trace
+from workloads.readers import read_chunks, read_logical_count, read_trace
 from workloads.sampling import draw_trace, inclusion_probabilities
 from workloads.statistics import LoadStatistics, gini, loglog_slope, max_over_mean, top_share
 from workloads.streams import stream
@@ -35,6 +35,7 @@ __all__ = [
     "loglog_slope",
     "max_over_mean",
     "model",
+    "read_chunks",
     "read_logical_count",
     "read_trace",
     "stream",

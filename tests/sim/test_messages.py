@@ -126,19 +126,6 @@ def test_a_trace_without_tokens_is_refused(inputs: Callable[..., Any]) -> None:
         per_expert(Empty(), placement, attention, SIZES)  # type: ignore[arg-type]
 
 
-def test_replicas_are_refused(inputs: Callable[..., Any]) -> None:
-    """Which replica a token takes is not decided here."""
-    trace, placement, attention = inputs(0)
-    more = replace(
-        placement,
-        slot_layer=np.r_[placement.slot_layer, 0],
-        slot_gpu=np.r_[placement.slot_gpu, 0],
-        slot_expert=np.r_[placement.slot_expert, 0],
-    )
-    with pytest.raises(SimulationError, match="49 slots for 48 experts"):
-        per_expert(trace, more, attention, SIZES)
-
-
 @pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf"), 1e9])
 def test_bad_expert_rates_are_refused(rate: float) -> None:
     """Negative, undefined and absurd expert times do not reach the clock."""

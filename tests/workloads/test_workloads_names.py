@@ -29,6 +29,7 @@ PUBLIC = [
     "loglog_slope",
     "max_over_mean",
     "model",
+    "read_chunks",
     "read_logical_count",
     "read_trace",
     "stream",
