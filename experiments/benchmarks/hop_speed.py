@@ -146,7 +146,7 @@ def _measure(case: HopCase, solver: str) -> dict[str, Any]:
         "solver": solver,
         "seconds": seconds,
         "cpu_s": cpu_s,
-        "peak_gib": _peak_bytes() / 2**30,
+        "peak_gib": peak_bytes() / 2**30,
         "hops": report.objective_hops,
         "status": report.status,
     }
@@ -159,7 +159,7 @@ def _timed(solver: str, problem: PlacementProblem) -> tuple[float, float, Placem
     return time.perf_counter() - begun, time.process_time() - begun_cpu, placement
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Most memory that this process held at a time.
 
     Linux counts what the parent held before this program started into `getrusage`, so its own

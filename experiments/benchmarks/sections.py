@@ -7,8 +7,9 @@ from pathlib import Path
 
 from experiments.benchmarks.hop_sections import HOP_SECTIONS
 from experiments.benchmarks.load_sections import LOAD_SECTIONS
+from experiments.benchmarks.traffic import TRAFFIC_SECTION
 
-SECTIONS = (*HOP_SECTIONS, *LOAD_SECTIONS)
+SECTIONS = (*HOP_SECTIONS, *LOAD_SECTIONS, TRAFFIC_SECTION)
 """Every topic, in the order of the page."""
 
 

@@ -30,9 +30,12 @@ class Replicas(NamedTuple):
     gpu
         int32 [entries].
     row_of_gpu
-        int32 [gpus]: the row of `reach` and `phase` an origin reads.
+        int32 [gpus]: the row of the tables by row an origin reads.
     reach
         float64 [rows, entries]: parts, added up over the entries of an expert.
+    guess
+        uint16 [rows, experts, cells]: the first entry, from the expert's first, that a number of
+        the cell may take; spares the processor from guessing how far to look.
     phase
         uint64 [rows, experts]: the turn, changed by every draw.
     draw
@@ -45,6 +48,7 @@ class Replicas(NamedTuple):
     gpu: NDArray[np.int32]
     row_of_gpu: NDArray[np.int32]
     reach: NDArray[np.float64]
+    guess: NDArray[np.uint16]
     phase: NDArray[np.uint64]
     draw: int
     salt: np.uint64
@@ -99,28 +103,29 @@ def choose_replicas(
     """
     k, choices = topk.shape[1], gpu.shape[1]
     routed = len(replicas.start) - 1 - (choices - k)
+    cells = np.uint64(replicas.guess.shape[2])
     for token in range(len(topk)):
         own = origin[token]
         row = replicas.row_of_gpu[own]
         for choice in range(choices):
             expert = np.int64(topk[token, choice]) if choice < k else routed + choice - k
             at = replicas.start[expert]
-            count = replicas.start[expert + 1] - at
-            if count > 1:
-                if replicas.draw == POSITION:
-                    at += (seen[own] * choices + choice) % count
-                else:
-                    number = np.uint64(0)
-                    if replicas.draw == TURN:
-                        replicas.phase[row, expert] += GOLDEN
-                        number = replicas.phase[row, expert]
-                    elif replicas.draw == HASH:
-                        number = mixed(
-                            replicas.salt + GOLDEN * np.uint64((first + token) * choices + choice)
-                        )
-                    share = np.float64(number >> np.uint64(11)) * 2.0**-53
-                    while share >= replicas.reach[row, at]:
-                        at += 1
+            if replicas.draw == POSITION:
+                at += (seen[own] * choices + choice) % (replicas.start[expert + 1] - at)
+            else:
+                number = np.uint64(0)
+                if replicas.draw == TURN:
+                    number = replicas.phase[row, expert] + GOLDEN
+                    replicas.phase[row, expert] = number
+                elif replicas.draw == HASH:
+                    number = mixed(
+                        replicas.salt + GOLDEN * np.uint64((first + token) * choices + choice)
+                    )
+                cell = ((number >> np.uint64(32)) * cells) >> np.uint64(32)
+                at += np.int64(replicas.guess[row, expert, cell])
+                share = np.float64(number >> np.uint64(11)) * 2.0**-53
+                while share >= replicas.reach[row, at]:
+                    at += 1
             taken[at] += 1
             gpu[token, choice] = replicas.gpu[at]
         seen[own] += 1
@@ -355,3 +360,19 @@ def add_up_parts(part: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray
                     last = at
             reach[row, last : start[expert + 1]] = np.inf
     return reach
+
+
+@njit(cache=True)
+def guess_entries(
+    reach: NDArray[np.float64], start: NDArray[np.int64], cells: int
+) -> NDArray[np.uint16]:
+    """Return `Replicas.guess`: the first entry whose reach exceeds the least number of a cell."""
+    guess = np.empty((len(reach), len(start) - 1, cells), np.uint16)
+    for row in range(len(reach)):
+        for expert in range(len(start) - 1):
+            at = start[expert]
+            for cell in range(cells):
+                while reach[row, at] <= cell / cells:
+                    at += 1
+                guess[row, expert, cell] = at - start[expert]
+    return guess

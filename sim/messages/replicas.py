@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from sim.messages._message_kernel import Replicas
     from sim.messages.rules import DispatchRules
 
+CELLS = 16
+"""Guesses of where a number falls, per origin and expert; 256 kB for a layer of R1, 32 servers."""
+
 
 def layer_replicas(placement: Placement, whole: Placement, rules: DispatchRules) -> list[Replicas]:
     """Return the replicas of every layer, and how they are drawn.
@@ -42,7 +45,15 @@ def layer_replicas(placement: Placement, whole: Placement, rules: DispatchRules)
     rules
         Replica rule and what it needs.
     """
-    from sim.messages._message_kernel import TURN, Replicas, add_up_parts  # noqa: PLC0415  loads numba
+    from sim.messages._message_kernel import (  # noqa: PLC0415  loads numba
+        FIXED,
+        TURN,
+        Replicas,
+        add_up_parts,
+        guess_entries,
+    )
+
+    _check_guesses(whole)
 
     parts, draw = _parts(placement, whole, rules)
     row_of_gpu = _row_of_gpu(len(parts), whole)
@@ -55,19 +66,27 @@ def layer_replicas(placement: Placement, whole: Placement, rules: DispatchRules)
     layers = []
     for layer in range(whole.layers):
         mine = start[layer * whole.experts : (layer + 1) * whole.experts + 1]
-        slots = order[mine[0] : mine[-1]]
+        slots, mine = order[mine[0] : mine[-1]], mine - mine[0]
+        reach = add_up_parts(parts[:, slots], mine)
         layers.append(
             Replicas(
-                start=mine - mine[0],
+                start=mine,
                 gpu=whole.slot_gpu[slots],
                 row_of_gpu=row_of_gpu,
-                reach=add_up_parts(parts[:, slots], mine - mine[0]),
+                reach=reach,
+                guess=guess_entries(reach, mine, 1 if draw == FIXED else CELLS),
                 phase=phase[layer],
                 draw=draw,
                 salt=salt[layer],
             )
         )
     return layers
+
+
+def _check_guesses(placement: Placement) -> None:
+    most = int(placement.replicas.max())
+    if most > np.iinfo(np.uint16).max:
+        raise SimulationError(f"an expert has {most} replicas; expected at most 65535")
 
 
 def _parts(

@@ -17,7 +17,14 @@ from placement.replicas import RULES, ReplicaProblem, make_rule
 from placement.replicas.rules import replica_flows
 from sim import MessageSizes
 from sim.messages import REPLICA_RULES, exchange
-from sim.messages._message_kernel import TURN, Replicas, add_up_parts, choose_replicas, mixed
+from sim.messages._message_kernel import (
+    TURN,
+    Replicas,
+    add_up_parts,
+    choose_replicas,
+    guess_entries,
+    mixed,
+)
 from workloads import ExpertProfile, MoEModel, RoutingTrace, draw_trace
 
 if TYPE_CHECKING:
@@ -139,11 +146,14 @@ def test_systematic_draws_keep_to_the_parts(weight: list[int], seed: int) -> Non
     tokens = 4000
     rng = np.random.default_rng(seed)
     size = len(weight)
+    start = np.array([0, size])
+    reach = add_up_parts(part, start)
     replicas = Replicas(
-        start=np.array([0, size]),
+        start=start,
         gpu=np.arange(size, dtype=np.int32),
         row_of_gpu=np.zeros(size, np.int32),
-        reach=add_up_parts(part, np.array([0, size])),
+        reach=reach,
+        guess=guess_entries(reach, start, 16),
         phase=rng.integers(0, 1 << 64, (1, 1), np.uint64),
         draw=TURN,
         salt=np.uint64(0),
@@ -190,6 +200,16 @@ def test_parts_decide_and_rounding_does_not() -> None:
     assert thirds[0, :10].cumsum()[-1] < 1.0  # 0.9999999999999999: rounding
     assert reach[0, 8] < 1.0
     assert np.isinf(reach[0, 9:]).all()
+
+
+def test_guesses_stop_at_or_before_the_entry() -> None:
+    """Parts 1/4, 0, 3/4 in 8 cells: numbers below 2/8 take entry 0, all others entry 2."""
+    start = np.array([0, 3])
+    reach = add_up_parts(np.array([[0.25, 0.0, 0.75]]), start)
+    assert guess_entries(reach, start, 8).tolist() == [[[0, 0, 2, 2, 2, 2, 2, 2]]]
+    # One cell holds all numbers: the first entry that takes any.
+    assert guess_entries(np.full((1, 3), np.inf), start, 1).tolist() == [[[0]]]
+    assert guess_entries(np.array([[0.0, 0.0, np.inf]]), start, 1).tolist() == [[[2]]]
 
 
 def test_a_rank_keeps_to_itself_under_sglang_static() -> None:
