@@ -205,13 +205,12 @@ def list_messages(
         own = end[token]
         place = own - first_gpu[own]
         for choice in range(choices):
-            if reached.news[token, choice] < least:
-                continue
             gpu = reached.gpu[token, choice]
             landing = first_gpu[gpu] + place
             near[at] = landing if leg == ON else own
             far[at] = landing if leg == OUT else gpu
-            at += 1
+            # Written anyway and overwritten by the next: nothing for the processor to guess.
+            at += reached.news[token, choice] >= least
     return at
 
 
