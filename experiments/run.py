@@ -180,7 +180,7 @@ def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
             f"the placement of '{placement.policy}' has {placement.redundant} redundant slots; a "
             "replay takes one slot per expert"
         )
-    from sim import MessageSizes, expert_seconds, simulate  # noqa: PLC0415  brings in numba and SimPy
+    from sim import ConstantCompute, MessageSizes, expert_seconds, simulate  # noqa: PLC0415  brings in numba and SimPy
 
     return simulate(
         setting.workload.trace,
@@ -188,7 +188,7 @@ def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
         setting.attention,
         network=_network(spec.network, setting.router),
         sizes=MessageSizes.from_model(setting.model),
-        expert_seconds_per_token=expert_seconds(setting.model, spec.expert_flops),
+        compute=ConstantCompute(expert_seconds(setting.model, spec.expert_flops)),
     )
 
 

@@ -1,6 +1,7 @@
 """What happens then: traffic over the cluster's links, and the time a step takes."""
 
 from sim.compute import expert_seconds
+from sim.compute_model import ComputeModel, ConstantCompute, PoolCompute
 from sim.engine import simulate
 from sim.errors import LawViolation, SimulationError
 from sim.messages import MessageSizes, Traffic
@@ -9,10 +10,13 @@ from sim.result import SimResult
 
 __all__ = [
     "AnalyticNetwork",
+    "ComputeModel",
+    "ConstantCompute",
     "FluidNetwork",
     "LawViolation",
     "MessageSizes",
     "PacketNetwork",
+    "PoolCompute",
     "SimResult",
     "SimulationError",
     "Traffic",

@@ -1,35 +1,33 @@
-"""One step: a batch of tokens through all MoE layers, GPUs waiting for their own messages.
-
-SimPy carries causality alone. A layer costs a few events per GPU that takes part in it, and
-none for the others; how many tokens and messages there are does not matter.
-"""
+"""The replay of a trace: from tokens to messages, through the step, to a checked result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import simpy
 
-from sim.compute import critical_ns, expert_ns
-from sim.errors import LawViolation, SimulationError
+from sim.batch import Batch, split_batch
+from sim.errors import SimulationError
+from sim.free import critical_ns
 from sim.laws import check_laws
-from sim.messages import distinct_destinations, expert_tokens, per_expert
+from sim.leg import legs_of
+from sim.messages import exchange
+from sim.pairs import hop_histogram
 from sim.result import SimResult
+from sim.spans import Spans
+from sim.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from placement import Attention, Placement
-    from sim.messages import MessageSizes, Traffic
-    from sim.network.protocol import Collective, Network, Session
+    from sim.compute_model import ComputeModel
+    from sim.messages import MessageSizes
+    from sim.messages.rules import DispatchOptions
+    from sim.network.protocol import Network
     from topologies import Router
     from workloads import RoutingTrace
-
-    Steps = Generator[simpy.Event, None, None]
 
 
 def simulate(
@@ -39,30 +37,35 @@ def simulate(
     *,
     network: Network,
     sizes: MessageSizes,
-    expert_seconds_per_token: float,
+    compute: ComputeModel,
+    micro_batches: int = 1,
+    **options: Unpack[DispatchOptions],
 ) -> SimResult:
     """Replay a trace through a placement over the cluster's links, and check the laws.
 
-    Every token's choices leave its origin GPU (a message per token and expert), are computed
-    on the experts' GPUs and return to its collector GPU, which is its origin in the next layer.
-    A GPU dispatches a layer when the results of the layer before are in (layer 0 at once),
-    computes when all its messages are in and its previous layers are done, and then sends all
-    its results. The step ends when the last results are in.
+    Every token's choices leave its origin GPU, are computed on the experts' GPUs and return to
+    its collector GPU, which is its origin in the next layer. `sim.step.Step` says who waits for
+    what. The step ends when the last results are in and what follows them is computed.
 
     Parameters
     ----------
     trace
         Choices of every token in every layer.
     placement
-        One slot per expert.
+        Where the experts are.
     attention
         Origin and collector GPU of every token and layer.
     network
-        How messages move: `AnalyticNetwork` or `PacketNetwork` on a `Router`.
+        How messages move: `AnalyticNetwork`, `FluidNetwork` or `PacketNetwork` on a `Router`.
     sizes
         Bytes of the messages.
-    expert_seconds_per_token
-        Seconds a GPU computes per choice it receives.
+    compute
+        How long GPUs compute: `ConstantCompute` or `PoolCompute`.
+    micro_batches
+        Parts of the batch that go through the layers side by side, so that some compute while
+        others communicate.
+    **options
+        How the engine dispatches: keywords of `sim.messages.DispatchRules`.
 
     Raises
     ------
@@ -74,136 +77,56 @@ def simulate(
     router = network.router
     _check_cluster(placement, router)
     _check_causality(trace, attention)
-    traffic = per_expert(trace, placement, attention, sizes)
-    load = expert_tokens(trace, placement)
-    compute_ns = expert_ns(load, expert_seconds_per_token)
-    gpus, servers = distinct_destinations(trace, placement)
+    batches = [
+        _batch(part, placement, of_part, sizes, compute, options)
+        for part, of_part in split_batch(trace, attention, micro_batches)
+    ]
+    legs = [leg for batch in batches for leg in batch.legs]
     result = SimResult(
         cluster=router.cluster,
         network=network.name,
         rule=router.rule,
+        mode=options.get("mode", "per_expert"),
         tokens=trace.tokens,
         sizes=sizes,
-        hop_histogram=_hop_histogram(router, *traffic),
-        critical_ns=critical_ns(*traffic, compute_ns),
-        expert_tokens=load,
-        distinct_gpus=gpus,
-        distinct_servers=servers,
-        **_happened(network, traffic, compute_ns),
+        legs=legs_of(batches),
+        pool=compute.pool,
+        hop_histogram=hop_histogram(router, legs),
+        critical_ns=critical_ns(batches),
+        expert_tokens=np.sum([batch.gpu_tokens for batch in batches], axis=0),
+        distinct_gpus=sum(batch.exchange.distinct_gpus for batch in batches),
+        distinct_servers=sum(batch.exchange.distinct_servers for batch in batches),
+        **_happened(network, batches),
     )
-    check_laws(result, traffic, router, (trace, placement, attention))
+    check_laws(result, legs, router, (trace, placement, attention))
     return result
 
 
-def _happened(
-    network: Network, traffic: tuple[Traffic, Traffic], compute_ns: NDArray[np.int64]
-) -> dict[str, Any]:
+def _batch(
+    trace: RoutingTrace,
+    placement: Placement,
+    attention: Attention,
+    sizes: MessageSizes,
+    compute: ComputeModel,
+    options: DispatchOptions,
+) -> Batch:
+    sent = exchange(trace, placement, attention, sizes=sizes, **options)
+    return Batch.of(placement, sent, compute.times(placement, sent))
+
+
+def _happened(network: Network, batches: Sequence[Batch]) -> dict[str, Any]:
     """Let the step happen on the network, and return what it did to the links and when."""
     env = simpy.Environment()
     session = network.open(env)
-    step = Step(env, session, *traffic, compute_ns)
+    step = Step(env, session, batches)
     step.run()
     return {
         "link_bytes": step.link_bytes(),
         "collective_ns": step.collective_ns(),
+        "spans": Spans(*step.spans()),
+        "step_ns": step.end_ns,
         "usage": session.usage(),
     }
-
-
-@dataclass(slots=True)
-class _Layer:
-    """The two collectives of a layer."""
-
-    dispatch: Collective
-    combine: Collective
-
-
-class Step:
-    """The SimPy processes of one step.
-
-    Parameters
-    ----------
-    env
-        Counts integer nanoseconds from 0.
-    session
-        The network.
-    dispatch, combine
-        Messages of all layers.
-    compute_ns
-        int64 [layers, gpus].
-    """
-
-    def __init__(
-        self,
-        env: simpy.Environment,
-        session: Session,
-        dispatch: Traffic,
-        combine: Traffic,
-        compute_ns: NDArray[np.int64],
-    ) -> None:
-        self._env = env
-        self._session = session
-        self._traffic = (dispatch, combine)
-        self._compute_ns = compute_ns
-        self._layers: list[_Layer] = []
-        self._latest: dict[int, simpy.Process] = {}
-
-    def run(self) -> None:
-        """Let the step happen."""
-        self._open()
-        self._env.run()
-        for number in range(self._traffic[0].layers):
-            ended = number < len(self._layers) and self._layers[number].combine.ended_ns is not None
-            if not ended:
-                raise LawViolation(f"layer {number}: the results were not all delivered")
-
-    def collective_ns(self) -> NDArray[np.int64]:
-        """int64 [layers, 2, 2]: start and end of every layer's dispatch and combine."""
-        return np.array(
-            [
-                [[each.started_ns, each.ended_ns] for each in (layer.dispatch, layer.combine)]
-                for layer in self._layers
-            ],
-            dtype=np.int64,
-        )
-
-    def link_bytes(self) -> NDArray[np.int64] | NDArray[np.float64]:
-        """[layers, 2, links]: bytes of every layer's dispatch and combine."""
-        return np.array(
-            [[layer.dispatch.link_bytes, layer.combine.link_bytes] for layer in self._layers]
-        )
-
-    def _open(self) -> None:
-        """Register the next layer and start a process for every GPU with a part in it.
-
-        Layers open one by one, so that a network holds the messages of few at a time.
-        """
-        number = len(self._layers)
-        out, back = (traffic.layer(number) for traffic in self._traffic)
-        layer = _Layer(self._session.collective(out), self._session.collective(back))
-        self._layers.append(layer)
-        for gpu in np.unique(out.src).tolist():
-            self._env.process(self._attend(number, gpu))
-        for gpu in np.unique(out.dst).tolist():
-            previous = self._latest.get(gpu)
-            self._latest[gpu] = self._env.process(self._compute(number, gpu, previous))
-
-    def _attend(self, number: int, gpu: int) -> Steps:
-        """Dispatch a layer when the results of the layer before are in."""
-        if number > 0:
-            yield self._layers[number - 1].combine.arrived(gpu)
-        self._layers[number].dispatch.send(gpu)
-
-    def _compute(self, number: int, gpu: int, previous: simpy.Process | None) -> Steps:
-        """Compute when the inputs are in and the GPU is free, then send the results."""
-        layer = self._layers[number]
-        yield layer.dispatch.arrived(gpu)
-        if previous is not None and previous.is_alive:
-            yield previous
-        yield self._env.timeout(int(self._compute_ns[number, gpu]))
-        if number + 1 == len(self._layers) < self._traffic[0].layers:
-            self._open()
-        layer.combine.send(gpu)
 
 
 def _check_cluster(placement: Placement, router: Router) -> None:
@@ -228,16 +151,3 @@ def _check_causality(trace: RoutingTrace, attention: Attention) -> None:
             f"token {token} is collected on GPU {collector[layer, token]} in layer {layer} but "
             f"dispatched from GPU {origin[layer + 1, token]} in layer {layer + 1}; expected equal"
         )
-
-
-def _hop_histogram(router: Router, *directions: Traffic) -> NDArray[np.int64]:
-    hops = [
-        router.hops(each.src, each.dst, size_bytes=each.size_bytes, layer=each.layer_of_row)
-        for each in directions
-    ]
-    size = max(int(each.max(initial=0)) for each in hops) + 1
-    histogram = np.zeros((len(directions), size), dtype=np.int64)
-    for row, (traffic, each) in enumerate(zip(directions, hops, strict=True)):
-        np.add.at(histogram[row], each, traffic.count)
-    histogram.setflags(write=False)
-    return histogram

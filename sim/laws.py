@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import LawViolation
-from sim.result import DIRECTIONS
+from sim.leg import DIRECTIONS
+from sim.pairs import hops_of_layers
 from topologies import LinkClass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from placement import Attention, Placement
-    from sim.messages import Traffic
+    from sim.pairs import Surveyed
     from sim.result import SimResult
     from topologies import Router
     from workloads import RoutingTrace
 
-    Pair = tuple[Traffic, Traffic]
     Inputs = tuple[RoutingTrace, Placement, Attention]
 
 SHARE_TOLERANCE = 1e-9
@@ -32,15 +34,15 @@ CHUNK_TOLERANCE_NS = 1e-6
 """What the packet network forgives when it rounds a service time up."""
 
 
-def check_laws(result: SimResult, traffic: Pair, router: Router, inputs: Inputs) -> None:
+def check_laws(result: SimResult, legs: Sequence[Surveyed], router: Router, inputs: Inputs) -> None:
     """Check all laws of a finished run.
 
     Parameters
     ----------
     result
         The run.
-    traffic
-        Dispatch and combine messages it was given.
+    legs
+        Messages it was given, in the order of ``result.legs``.
     router
         Routes in force.
     inputs
@@ -51,62 +53,76 @@ def check_laws(result: SimResult, traffic: Pair, router: Router, inputs: Inputs)
     LawViolation
         With the first contradiction found.
     """
-    check_delivery(result, traffic, router)
-    check_routes(result, traffic, router)
-    if router.shortest:
+    check_delivery(result, legs, router)
+    check_routes(result, legs, router)
+    if counts_hops(result, router, inputs):
         check_hops(result, router, inputs)
     check_capacity(result)
     check_durations(result)
     check_time(result)
+    check_gpu_time(result)
 
 
-def check_delivery(result: SimResult, traffic: Pair, router: Router) -> None:
-    """Bytes injected = bytes delivered, for every GPU and direction, summed over layers.
+def counts_hops(result: SimResult, router: Router, inputs: Inputs) -> bool:
+    """Whether hops must equal, as integers, what origins, experts and collectors say.
+
+    So it is for per_expert dispatch with single replicas on shortest paths.
+    """
+    _, placement, _ = inputs
+    single = placement.redundant == 0
+    choices = int(result.expert_tokens.sum())
+    alone = choices == inputs[0].topk.size  # no shared expert is routed
+    return router.shortest and result.mode == "per_expert" and single and alone
+
+
+def check_delivery(result: SimResult, legs: Sequence[Surveyed], router: Router) -> None:
+    """Bytes injected = bytes delivered, for every GPU and leg, summed over layers.
 
     A GPU that forwards another's message over NVLink, as rail rules have it, is delivered and
     sends it too.
     """
     cluster = result.cluster
-    for at, each in enumerate(traffic):
+    for at, (leg, surveyed) in enumerate(zip(result.legs, legs, strict=True)):
+        each = surveyed.pairs
+        size = each.count * leg.message_bytes
         remote = each.src != each.dst
         carried = result.link_bytes[:, at].sum(axis=0)
         forwarded = np.zeros(cluster.gpus, dtype=np.int64)
         for end, card in zip((each.src, each.dst), router.cards(each.src, each.dst), strict=True):
             relayed = card != end
-            forwarded += _totals(card[relayed], each.size_bytes[relayed], cluster.gpus)
+            forwarded += _totals(card[relayed], size[relayed], cluster.gpus)
         for what, gpu, links in (
             ("sent by", each.src, (cluster.nic_up, cluster.nvlink_up)),
             ("delivered to", each.dst, (cluster.nic_down, cluster.nvlink_down)),
         ):
-            expected = _totals(gpu[remote], each.size_bytes[remote], cluster.gpus) + forwarded
+            expected = _totals(gpu[remote], size[remote], cluster.gpus) + forwarded
             found = sum(carried[own] for own in links if len(own))
-            _equal(found, expected, f"{DIRECTIONS[at]} bytes {what} GPU")
+            _equal(found, expected, f"{leg.name} bytes {what} GPU")
 
 
-def check_routes(result: SimResult, traffic: Pair, router: Router) -> None:
-    """A link's bytes = the sum over the messages routed across it.
+def check_routes(result: SimResult, legs: Sequence[Surveyed], router: Router) -> None:
+    """A link's bytes = the sum over the messages routed across it, summed over layers.
 
     Under ``shares`` there is no one route: the bytes over all network links are compared with
     bytes times hops.
     """
     links = result.cluster.links
-    for at, each in enumerate(traffic):
-        carried = result.link_bytes[:, at]
-        name = f"{DIRECTIONS[at]} bytes of"
+    for at, (leg, surveyed) in enumerate(zip(result.legs, legs, strict=True)):
+        each, pairs = surveyed.traffic, surveyed.pairs
+        carried = result.link_bytes[:, at].sum(axis=0)
+        name = f"{leg.name} bytes of"
+        size = pairs.count * leg.message_bytes
         if router.rule == "shares":
-            hops = router.hops(each.src, each.dst) * each.size_bytes
-            over_network = _network_bytes(result, at)
-            _equal(over_network, _totals(each.layer_of_row, hops, each.layers), f"{name} layer")
+            hops = hops_of_layers(surveyed, router) * leg.message_bytes
+            _equal(_network_bytes(result, [at]), hops, f"{name} layer")
             continue
-        src, dst, size, layer = each.src, each.dst, each.size_bytes, each.layer_of_row
-        if router.rule != "ugal":  # a pair has one path in all layers
-            gpus = result.cluster.gpus
-            pair, which = np.unique(src.astype(np.int64) * gpus + dst, return_inverse=True)
-            src, dst, layer = pair // gpus, pair % gpus, np.zeros_like(pair)
-            size = _totals(which, size, len(pair))
-        paths = router.paths(src, dst, size_bytes=size, layer=layer)
+        if router.rule == "ugal":  # ways depend on what else a layer sends
+            size = each.size_bytes
+            paths = router.paths(each.src, each.dst, size_bytes=size, layer=each.layer_of_row)
+        else:
+            paths = router.paths(pairs.src, pairs.dst)
         size = np.repeat(size, np.diff(paths.indptr))
-        _equal(carried.sum(axis=0), _totals(paths.links, size, links), f"{name} link")
+        _equal(carried, _totals(paths.links, size, links), f"{name} link")
 
 
 def check_hops(result: SimResult, router: Router, inputs: Inputs) -> None:
@@ -114,18 +130,19 @@ def check_hops(result: SimResult, router: Router, inputs: Inputs) -> None:
 
     For per_expert dispatch with single replicas on shortest paths, counted from the trace.
     """
+    # numba takes longer to import than the command line may take to print its help.
+    from sim._hops_kernel import count_hops  # noqa: PLC0415
+
     trace, placement, attention = inputs
-    gpu_of_expert, distance = placement.gpu_of_expert, _GpuDistance(router)
-    origin, collector = attention.origin_gpu(trace.tokens), attention.collector_gpu(trace.tokens)
-    hops = np.empty((trace.layers, 2), dtype=np.int64)
-    for layer in range(trace.layers):
-        expert = gpu_of_expert[layer][trace.topk[:, layer]]
-        hops[layer, 0] = distance(origin[layer][:, None], expert).sum()
-        hops[layer, 1] = distance(expert, collector[layer][:, None]).sum()
+    site, distance = _sites(router)
+    ends = (attention.origin_gpu(trace.tokens), attention.collector_gpu(trace.tokens))
+    stops = (site[ends[0]], site[ends[1]])
+    hops = count_hops(trace.topk, site[placement.gpu_of_expert], stops, distance)
     sizes = (result.sizes.dispatch_bytes, result.sizes.combine_bytes)
     for at, (direction, size) in enumerate(zip(DIRECTIONS, sizes, strict=True)):
         expected = hops[:, at] * size
-        _equal(_network_bytes(result, at), expected, f"{direction} byte-hops of layer")
+        found = _network_bytes(result, result.legs_of(at))
+        _equal(found, expected, f"{direction} byte-hops of layer")
     _equal(result.message_hops, hops.sum(axis=0), "hops of direction")
 
 
@@ -149,47 +166,52 @@ def check_capacity(result: SimResult) -> None:
 def check_durations(result: SimResult) -> None:
     """No collective faster than its busiest link allows (to the 1e-6 ns of rounding)."""
     duration = np.diff(result.collective_ns, axis=2)[:, :, 0]
-    for at, direction in enumerate(DIRECTIONS):
+    for at, leg in enumerate(result.legs):
         bound = result.busiest_s[:, at] * 1e9 * (1 - SHARE_TOLERANCE) - CHUNK_TOLERANCE_NS
-        _at_most(bound, duration[:, at], f"busiest link's ns in {direction} of layer", "it took")
+        _at_most(bound, duration[:, at], f"busiest link's ns in {leg.name} of layer", "it took")
 
 
 def check_time(result: SimResult) -> None:
     """Time never goes backwards: within collectives, layers and from layer to layer."""
-    times = result.collective_ns
-    for earlier, later, what in (
-        (times[:, :, 0].ravel(), times[:, :, 1].ravel(), "start of collective"),
-        (times[:, 0, 0], times[:, 1, 0], "start of the dispatch of layer"),
-        (times[:, 0, 1], times[:, 1, 1], "end of the dispatch of layer"),
-        (times[:-1, 0, 0], times[1:, 0, 0], "start of layer"),
-        (times[:-1, 1, 1], times[1:, 1, 1], "end of layer"),
-    ):
-        _at_most(earlier, later, what, "what follows")
+    whole = result.collective_ns
+    _at_most(whole[:, :, 0].ravel(), whole[:, :, 1].ravel(), "start of collective", "what follows")
+    _at_most(whole.max(keepdims=True), float(result.step_ns), "end of a collective", "the step")
+    for batch in range(1 + max(leg.micro_batch for leg in result.legs)):
+        mine = [leg.micro_batch == batch for leg in result.legs]
+        times = whole[:, mine]
+        first = sum(leg.direction == 0 for leg in result.legs if leg.micro_batch == batch)
+        for earlier, later, what in (
+            (times[:, 0, 0], times[:, first, 0], "start of the dispatch of layer"),
+            (times[:, 0, 1], times[:, first, 1], "end of the dispatch of layer"),
+            (times[:-1, 0, 0], times[1:, 0, 0], "start of layer"),
+            (times[:-1, -1, 1], times[1:, -1, 1], "end of layer"),
+        ):
+            _at_most(earlier, later, what, "what follows")
 
 
-class _GpuDistance:
-    """Network links between GPUs: by their leaves, or by GPU where a server is on several."""
-
-    def __init__(self, router: Router) -> None:
-        cluster = router.cluster
-        self._server = np.arange(cluster.gpus) // cluster.gpus_per_server
-        leaf = cluster.leaf_of_gpu
-        if (leaf != leaf[self._server * cluster.gpus_per_server]).any():
-            self._place, self._between = np.arange(cluster.gpus), router.gpu_distance()
-            return
-        leaves, self._place = np.unique(leaf, return_inverse=True)
-        self._between = router.switch_hops(leaves)[:, leaves].astype(np.int64) + 2
-
-    def __call__(self, src: NDArray[np.int32], dst: NDArray[np.int32]) -> NDArray[np.int64]:
-        outside = self._server[src] != self._server[dst]
-        hops: NDArray[np.int64] = self._between[self._place[src], self._place[dst]] * outside
-        return hops
+def check_gpu_time(result: SimResult) -> None:
+    """Every GPU's computing and idling add up to the step: no two of its tasks overlap."""
+    spent = result.compute_ns.sum(axis=0) + result.idle_ns.sum(axis=(0, 1))
+    _equal(spent, np.full_like(spent, result.step_ns), "ns accounted for of GPU")
 
 
-def _network_bytes(result: SimResult, direction: int) -> NDArray[Any]:
-    """[layers]: bytes summed over the links outside servers."""
-    network = result.cluster.link_class != LinkClass.NVLINK
-    total: NDArray[Any] = result.link_bytes[:, direction][:, network].sum(axis=1)
+def _sites(router: Router) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Sites of GPUs, and network links between sites: servers, or GPUs where cards differ."""
+    cluster = router.cluster
+    server = (np.arange(cluster.gpus) // cluster.gpus_per_server).astype(np.int32)
+    first = cluster.leaf_of_gpu[:: cluster.gpus_per_server]
+    if (cluster.leaf_of_gpu != first[server]).any():
+        return np.arange(cluster.gpus, dtype=np.int32), router.gpu_distance()
+    leaves, place = np.unique(first, return_inverse=True)
+    distance = router.switch_hops(leaves)[:, leaves][place][:, place] + np.int32(2)
+    np.fill_diagonal(distance, 0)
+    return server, distance
+
+
+def _network_bytes(result: SimResult, legs: list[int]) -> NDArray[Any]:
+    """[layers]: bytes of some legs, summed over the links outside servers."""
+    network = np.flatnonzero(result.cluster.link_class != LinkClass.NVLINK)
+    total: NDArray[Any] = result.link_bytes[:, legs][:, :, network].sum(axis=(1, 2))
     return total
 
 

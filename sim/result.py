@@ -7,22 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sim.compute import DecodePool, throughput_per_gpu, tpot_s
+from sim.leg import DIRECTIONS
 from topologies import LinkClass
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from sim.compute import Pool
+    from sim.leg import Leg
     from sim.messages import MessageSizes
     from sim.network.usage import LinkUsage
+    from sim.spans import Spans
     from topologies import Cluster
-
-DIRECTIONS = ("dispatch", "combine")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimResult:
     """One step of a batch through all MoE layers.
+
+    Where the time of a GPU goes, every nanosecond of the step once:
+
+    - compute (`compute_ns`): it computes attention, experts or what follows the last layer;
+    - exposed transfer (`exposed_ns`): it computes nothing, but its own messages would need this
+      time even if they had its links for themselves;
+    - waiting (`waiting_ns`): it computes nothing beyond that: others send late or compute longer,
+      messages queue behind those of others or take their latency.
+
+    Transfer (`transfer_ns`) is what its own messages need on the busiest of its own links,
+    exposed or hidden behind computing. Exposed communication of the whole step
+    (`exposed_comm_s`) is another question: what free communication would save.
 
     Attributes
     ----------
@@ -30,17 +45,27 @@ class SimResult:
         What it ran on.
     network, rule
         Names of the network's fidelity and of the routing rule.
+    mode
+        Dispatch mode.
     tokens
         Size of the batch.
     sizes
         Bytes of the messages.
+    legs
+        The collectives of every layer; without stages and micro-batches dispatch and combine.
+    pool
+        What the GPUs serve; None where no request is thought of.
     link_bytes
-        int64 (single path) or float64 (shares) [layers, 2 (dispatch, combine), links].
+        int64 (single path) or float64 (shares) [layers, legs, links].
     hop_histogram
-        int64 [2, hops + 1]: messages that cross so many network links.
+        int64 [legs, hops + 1]: messages that cross so many network links.
     collective_ns
-        int64 [layers, 2, 2 (start, end)]: from the first GPU that sends to the last that has
+        int64 [layers, legs, 2 (start, end)]: from the first GPU that sends to the last that has
         everything.
+    spans
+        When every GPU computed what.
+    step_ns
+        Duration of the step.
     critical_ns
         Duration of the step if communication took no time.
     usage
@@ -54,11 +79,16 @@ class SimResult:
     cluster: Cluster
     network: str
     rule: str
+    mode: str
     tokens: int
     sizes: MessageSizes
+    legs: tuple[Leg, ...]
+    pool: Pool | None
     link_bytes: NDArray[np.int64] | NDArray[np.float64]
     hop_histogram: NDArray[np.int64]
     collective_ns: NDArray[np.int64]
+    spans: Spans
+    step_ns: int
     critical_ns: int
     usage: LinkUsage
     expert_tokens: NDArray[np.int64]
@@ -76,11 +106,6 @@ class SimResult:
         return len(self.collective_ns)
 
     @property
-    def step_ns(self) -> int:
-        """Duration of the step."""
-        return int(self.collective_ns.max())
-
-    @property
     def step_s(self) -> float:
         """Duration of the step in seconds."""
         return self.step_ns * 1e-9
@@ -88,16 +113,33 @@ class SimResult:
     @property
     def layer_start_s(self) -> NDArray[np.float64]:
         """float64 [layers]: when the first GPU dispatched."""
-        return _seconds(self.collective_ns[:, 0, 0])
+        return _seconds(self.of_direction(0)[:, :, 0].min(axis=1))
 
     @property
     def layer_end_s(self) -> NDArray[np.float64]:
         """float64 [layers]: when the last results were in."""
-        return _seconds(self.collective_ns[:, 1, 1])
+        return _seconds(self.of_direction(1)[:, :, 1].max(axis=1))
+
+    def legs_of(self, direction: int) -> list[int]:
+        """Return the places of a direction's legs."""
+        return [at for at, leg in enumerate(self.legs) if leg.direction == direction]
+
+    def of_direction(self, direction: int) -> NDArray[np.int64]:
+        """int64 [layers, legs of the direction, 2]: starts and ends."""
+        return self.collective_ns[:, self.legs_of(direction)]
+
+    def direction_bytes(self, direction: int) -> NDArray[Any]:
+        """[layers, links]: bytes of all legs of a direction."""
+        carried: NDArray[Any] = self.link_bytes[:, self.legs_of(direction)].sum(axis=1)
+        return carried
 
     @property
     def message_hops(self) -> NDArray[np.int64]:
         """int64 [2]: network links crossed, summed over the messages of a direction."""
+        of_leg = self._leg_hops()
+        return np.array([of_leg[self.legs_of(each)].sum() for each in range(2)], dtype=np.int64)
+
+    def _leg_hops(self) -> NDArray[np.int64]:
         return self.hop_histogram @ np.arange(self.hop_histogram.shape[1])
 
     @property
@@ -108,19 +150,19 @@ class SimResult:
     @property
     def byte_hops(self) -> int:
         """Bytes times network links crossed, both directions."""
-        dispatch, combine = self.message_hops.tolist()
-        return int(dispatch * self.sizes.dispatch_bytes + combine * self.sizes.combine_bytes)
+        hops = self._leg_hops().tolist()
+        return sum(each * leg.message_bytes for each, leg in zip(hops, self.legs, strict=True))
 
     @property
     def busiest_s(self) -> NDArray[np.float64]:
-        """float64 [layers, 2]: bytes over bandwidth of the busiest link."""
+        """float64 [layers, legs]: bytes over bandwidth of the busiest link."""
         seconds: NDArray[np.float64] = self.link_bytes / self.cluster.bandwidth_Bps
         busiest: NDArray[np.float64] = seconds.max(axis=2, initial=0.0)
         return busiest
 
     @property
     def busiest_link_s(self) -> float:
-        """Mean over layers of `busiest_s`, dispatch and combine added."""
+        """Mean over layers of `busiest_s`, all legs added."""
         return float(self.busiest_s.sum(axis=1).mean())
 
     @property
@@ -131,6 +173,64 @@ class SimResult:
         network of infinite bandwidth and no latency.
         """
         return (self.step_ns - self.critical_ns) * 1e-9
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Seconds per output token of a fixed batch; None where no request decodes."""
+        if isinstance(self.pool, DecodePool):
+            return tpot_s(self.pool, self.step_s)
+        return None
+
+    @property
+    def tokens_per_s_gpu(self) -> float | None:
+        """Tokens per second and GPU: emitted ones of a decode pool, those read of a prefill pool.
+
+        None where no request is thought of, or the step takes no time.
+        """
+        if self.pool is None or self.step_ns == 0:
+            return None
+        return throughput_per_gpu(
+            self.pool, self.step_s, tokens=self.tokens, gpus=self.cluster.gpus
+        )
+
+    @property
+    def compute_ns(self) -> NDArray[np.int64]:
+        """int64 [layers, gpus]: attention and experts; the tail is the last layer's."""
+        busy = self.spans.busy_ns()
+        both = busy[:-1:2] + busy[1::2]
+        both[-1] += busy[-1]
+        return both
+
+    @property
+    def idle_ns(self) -> NDArray[np.int64]:
+        """int64 [layers, 2, gpus]: what is not computing, before experts and before what follows.
+
+        `exposed_ns` and `waiting_ns` together; the end of the step is put down to the combine of
+        the last layer.
+        """
+        return self.spans.idle_ns(self.step_ns)
+
+    @property
+    def transfer_ns(self) -> NDArray[np.float64]:
+        """float64 [layers, 2, gpus]: bytes over bandwidth on the busiest of a GPU's own links.
+
+        Its network card and its NVLink, either way; stages and micro-batches added up.
+        """
+        cluster = self.cluster
+        own = (cluster.nic_up, cluster.nic_down, cluster.nvlink_up, cluster.nvlink_down)
+        there = np.stack([each for each in own if len(each)])
+        ns = (self.link_bytes * 1e9 / cluster.bandwidth_Bps)[:, :, there].max(axis=2)
+        return np.stack([ns[:, self.legs_of(each)].sum(axis=1) for each in range(2)], axis=1)
+
+    @property
+    def exposed_ns(self) -> NDArray[np.float64]:
+        """float64 [layers, 2, gpus]: idle time that its own messages need in any case."""
+        return np.minimum(self.idle_ns, self.transfer_ns)
+
+    @property
+    def waiting_ns(self) -> NDArray[np.float64]:
+        """float64 [layers, 2, gpus]: idle time beyond `exposed_ns`."""
+        return self.idle_ns - self.exposed_ns
 
     @property
     def server_tokens(self) -> NDArray[np.int64]:
@@ -190,20 +290,34 @@ class SimResult:
             "step_s": self.step_s,
         }
 
+    def step_metrics(self) -> dict[str, float | None]:
+        """Return scalars of the step's time; means over GPUs, summed over layers.
+
+        ``compute_s``, ``exposed_transfer_s`` and ``waiting_s`` add up to the step.
+        """
+        return {
+            "tpot_s": self.tpot_s,
+            "tokens_per_s_gpu": self.tokens_per_s_gpu,
+            "compute_s": _mean_s(self.compute_ns),
+            "transfer_s": _mean_s(self.transfer_ns),
+            "exposed_transfer_s": _mean_s(self.exposed_ns),
+            "waiting_s": _mean_s(self.waiting_ns),
+            "critical_s": self.critical_ns * 1e-9,
+        }
+
     def links_table(self) -> pd.DataFrame:
         """Return one row per link: its ends, class, bytes, service and, on packet, waiting."""
         import pandas as pd  # noqa: PLC0415  slow to import
 
         cluster, usage = self.cluster, self.usage
-        carried = self.link_bytes.sum(axis=0)
         columns: dict[str, Any] = {
             "link": np.arange(cluster.links),
             "src": cluster.link_src,
             "dst": cluster.link_dst,
             "class": [LinkClass(each).name.lower() for each in cluster.link_class],
             "bandwidth_Bps": cluster.bandwidth_Bps,
-            "dispatch_bytes": carried[0],
-            "combine_bytes": carried[1],
+            "dispatch_bytes": self.direction_bytes(0).sum(axis=0),
+            "combine_bytes": self.direction_bytes(1).sum(axis=0),
             "busy_s": self.link_busy_s,
             "utilisation": usage.busy_ns / max(self.step_ns, 1),
         }
@@ -230,24 +344,67 @@ class SimResult:
         """Return one row per number of network links crossed: messages of each direction."""
         import pandas as pd  # noqa: PLC0415  slow to import
 
-        dispatch, combine = self.hop_histogram
+        dispatch, combine = (
+            self.hop_histogram[self.legs_of(each)].sum(axis=0) for each in range(2)
+        )
         hops = np.arange(self.hop_histogram.shape[1])
         return pd.DataFrame(
             {"hops": hops, "dispatch_messages": dispatch, "combine_messages": combine}
         )
 
     def layers_table(self) -> pd.DataFrame:
-        """Return one row per layer: times, busiest links and balance."""
+        """Return one row per layer: times, busiest links, balance, and where GPUs' time went.
+
+        ``busiest_link_s`` adds the stages of a direction up; compute, transfer, exposed transfer
+        and waiting are means over GPUs; the straggler is the GPU whose experts ended last,
+        ``straggler_s`` behind the median.
+        """
         import pandas as pd  # noqa: PLC0415  slow to import
 
         columns: dict[str, Any] = {"layer": np.arange(self.layers)}
         for at, direction in enumerate(DIRECTIONS):
-            columns[f"{direction}_start_s"] = _seconds(self.collective_ns[:, at, 0])
-            columns[f"{direction}_end_s"] = _seconds(self.collective_ns[:, at, 1])
-            columns[f"{direction}_busiest_link_s"] = self.busiest_s[:, at]
+            times = self.of_direction(at)
+            columns[f"{direction}_start_s"] = _seconds(times[:, :, 0].min(axis=1))
+            columns[f"{direction}_end_s"] = _seconds(times[:, :, 1].max(axis=1))
+            columns[f"{direction}_busiest_link_s"] = self.busiest_s[:, self.legs_of(at)].sum(axis=1)
         columns["balance_gpu"] = _max_over_mean(self.expert_tokens)
         columns["balance_server"] = _max_over_mean(self.server_tokens)
+        columns["compute_s"] = _seconds(self.compute_ns.mean(axis=1))
+        for name, part in (
+            ("transfer", self.transfer_ns),
+            ("exposed_transfer", self.exposed_ns),
+            ("waiting", self.waiting_ns),
+        ):
+            columns[f"{name}_s"] = _seconds(part.sum(axis=1).mean(axis=1))
+        columns["straggler_gpu"], late = self.spans.stragglers()
+        columns["straggler_s"] = _seconds(late)
         return pd.DataFrame(columns)
+
+    def gpus_table(self) -> pd.DataFrame:
+        """Return one row per GPU: tokens of its experts, and where the time of the step went.
+
+        Compute, exposed transfer and waiting add up to the step; ``straggler_layers`` counts the
+        layers in which its experts ended last.
+        """
+        import pandas as pd  # noqa: PLC0415  slow to import
+
+        last, _ = self.spans.stragglers()
+        columns: dict[str, Any] = {
+            "gpu": np.arange(self.cluster.gpus),
+            "expert_tokens": self.expert_tokens.sum(axis=0),
+            "compute_s": _seconds(self.compute_ns.sum(axis=0)),
+            "transfer_s": _seconds(self.transfer_ns.sum(axis=(0, 1))),
+            "exposed_transfer_s": _seconds(self.exposed_ns.sum(axis=(0, 1))),
+            "waiting_s": _seconds(self.waiting_ns.sum(axis=(0, 1))),
+            "straggler_layers": np.bincount(last, minlength=self.cluster.gpus),
+        }
+        return pd.DataFrame(columns)
+
+
+def _mean_s(of_gpu_ns: NDArray[Any]) -> float:
+    """Sum over all axes but the last, mean over that, in seconds."""
+    total = of_gpu_ns.reshape(-1, of_gpu_ns.shape[-1]).sum(axis=0)
+    return float(total.mean() * 1e-9)
 
 
 def _max_over_mean(load: NDArray[np.int64]) -> NDArray[np.float64]:

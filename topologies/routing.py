@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from topologies.cluster import Cluster
     from topologies.distance import Convention, Distances
+    from topologies.layers import Rows
     from topologies.switch_graph import SwitchGraph
     from topologies.walks import Walker
 
@@ -335,6 +336,39 @@ class Router:
         whole = np.zeros((layers, self.cluster.links), dtype=np.int64)
         _kernels.add_paths(paths.indptr, paths.links, size, flows.layer, whole)
         return whole
+
+    def bytes_by_layer(
+        self,
+        rows: Rows,
+        pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Return [layers, links]: what `link_bytes` does, for many layers of the same pairs.
+
+        Every pair finds its way once. It keeps a table of all pairs of GPUs: for small clusters,
+        and for rules by which a way does not depend on other flows.
+
+        Parameters
+        ----------
+        rows
+            ``(indptr, src, dst, bytes)``: the flows of layer l are ``indptr[l]`` to
+            ``indptr[l + 1] - 1`` of the others; whole bytes.
+        pairs
+            int64 [pairs] twice: all sources and destinations among them.
+
+        Raises
+        ------
+        RoutingError
+            If the rule is ``ugal``.
+        """
+        if self.rule == "ugal":
+            raise RoutingError("bytes_by_layer of rule 'ugal', whose ways depend on other flows")
+        from topologies.layers import path_bytes, split_bytes  # noqa: PLC0415  loads numba
+
+        rank = np.full((self.cluster.gpus, self.cluster.gpus), -1)
+        rank[pairs] = np.arange(len(pairs[0]))
+        if self.rule == "shares":
+            return split_bytes(self._graph, self._cards, rows, (pairs, rank), self.cluster.links)
+        return path_bytes(self.paths(*pairs), rows, rank, self.cluster.links)
 
     def path_latency(
         self, src: ArrayLike, dst: ArrayLike, *, size_bytes: ArrayLike | None = None

@@ -1,7 +1,6 @@
 """What a GPU computes in a step, and how long it takes: rooflines, no network."""
 
 from sim.compute.constant import constant_times, expert_ns, expert_seconds
-from sim.compute.critical import critical_ns
 from sim.compute.gpu import GPUS, GpuModel, gpu_model
 from sim.compute.pool import DecodePool, Pool, PrefillPool, throughput_per_gpu, tpot_s
 from sim.compute.step import step_times
@@ -15,7 +14,6 @@ __all__ = [
     "PrefillPool",
     "StepTimes",
     "constant_times",
-    "critical_ns",
     "expert_ns",
     "expert_seconds",
     "gpu_model",

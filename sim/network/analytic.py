@@ -10,15 +10,17 @@ import numpy as np
 
 from sim.errors import SimulationError
 from sim.network.protocol import ceil_ns
+from sim.pairs import leg_bytes, leg_latency
 from sim.network.usage import LinkUsage, TimeBins
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     import simpy
     from numpy.typing import NDArray
 
     from sim.network.flows import Flows
+    from sim.pairs import Surveyed
     from topologies import Router
 
 
@@ -64,6 +66,26 @@ class AnalyticSession:
         """Register flows; nothing moves before `AnalyticCollective.send`."""
         return AnalyticCollective(self, flows)
 
+    def foresee(self, leg: Surveyed) -> Callable[[int], AnalyticCollective | None]:
+        """Count a leg of all layers at once; returns what registers the collective of a layer.
+
+        It returns None for a layer without messages.
+        """
+        ends = (leg.sends, leg.receives, leg.from_others)
+        link_bytes, latency_s = leg_bytes(self.router, leg), leg_latency(self.router, leg)
+        rows = np.diff(leg.traffic.indptr)
+
+        def opened(layer: int) -> AnalyticCollective | None:
+            if not rows[layer]:
+                return None
+            who = tuple(np.flatnonzero(each[layer]) for each in ends)
+            latency_ns = ceil_ns(float(latency_s[layer]))
+            return AnalyticCollective.known(
+                self, link_bytes[layer], latency_ns, (who[0], who[1], who[2])
+            )
+
+        return opened
+
     def record(self, busy_ns: NDArray[np.float64], transfer_ns: int) -> None:
         """Write a collective that starts now into the books, spread over its transfer."""
         now = int(self.env.now)
@@ -83,19 +105,60 @@ class AnalyticCollective:
     """A set of flows that moves as one."""
 
     def __init__(self, session: AnalyticSession, flows: Flows) -> None:
+        router, src, dst, size = session.router, flows.src, flows.dst, flows.size_bytes
+        latency = router.path_latency(src, dst, size_bytes=size)
+        self._move_later(
+            session,
+            router.link_bytes(src, dst, size)[0],
+            ceil_ns(float(latency.max(initial=0.0))),
+            (np.unique(src), np.unique(dst), np.unique(dst[src != dst])),
+        )
+
+    @classmethod
+    def known(
+        cls,
+        session: AnalyticSession,
+        link_bytes: NDArray[Any],
+        latency_ns: int,
+        ends: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    ) -> AnalyticCollective:
+        """Return a collective whose bytes are counted already.
+
+        Parameters
+        ----------
+        session
+            The network.
+        link_bytes
+            [links]: bytes it puts on every link.
+        latency_ns
+            Of its longest path.
+        ends
+            GPUs that send, that are sent to, and that others send to.
+        """
+        made = cls.__new__(cls)
+        made._move_later(session, link_bytes, latency_ns, ends)  # noqa: SLF001  its own
+        return made
+
+    def _move_later(
+        self,
+        session: AnalyticSession,
+        link_bytes: NDArray[Any],
+        latency_ns: int,
+        ends: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    ) -> None:
         self._session = session
-        router, env = session.router, session.env
-        src, dst = flows.src, flows.dst
-        self.link_bytes: NDArray[Any] = router.link_bytes(src, dst, flows.size_bytes)[0]
+        self.link_bytes = link_bytes
         self.link_bytes.setflags(write=False)
-        self._busy_ns = self.link_bytes * 1e9 / router.cluster.bandwidth_Bps
+        self._busy_ns = link_bytes * 1e9 / session.router.cluster.bandwidth_Bps
         self._transfer_ns = ceil(float(self._busy_ns.max(initial=0.0)) - 1e-6)
-        latency = router.path_latency(src, dst, size_bytes=flows.size_bytes)
-        self._latency_ns = ceil_ns(float(latency.max(initial=0.0)))
-        self._unsent = set(np.unique(src).tolist())
-        remote = src != dst
-        self._over_links = set(np.unique(dst[remote]).tolist())
-        self._arrivals = {gpu: env.event() for gpu in np.unique(dst).tolist()}
+        self._latency_ns = latency_ns
+        senders, receivers, over_links = (each.tolist() for each in ends)
+        self._unsent = set(senders)
+        self._end = session.env.event()
+        self._over_links = bool(over_links)
+        self._arrivals = dict.fromkeys(over_links, self._end)
+        self._own = {gpu: session.env.event() for gpu in receivers if gpu not in self._arrivals}
+        self._arrivals |= self._own
         self.started_ns: int | None = None
         self.ended_ns: int | None = None
 
@@ -112,8 +175,8 @@ class AnalyticCollective:
         self._unsent.remove(gpu)
         if self.started_ns is None:
             self.started_ns = int(self._session.env.now)
-        if gpu in self._arrivals and gpu not in self._over_links:
-            self._arrivals[gpu].succeed()
+        if gpu in self._own:
+            self._own[gpu].succeed()
         if not self._unsent:
             self._session.env.process(self._move())
 
@@ -123,5 +186,4 @@ class AnalyticCollective:
             self._session.record(self._busy_ns, self._transfer_ns)
             yield env.timeout(self._transfer_ns + self._latency_ns)
         self.ended_ns = int(env.now)
-        for gpu in sorted(self._over_links):
-            self._arrivals[gpu].succeed()
+        self._end.succeed()

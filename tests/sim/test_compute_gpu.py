@@ -33,7 +33,6 @@ def test_public_names() -> None:
         "PrefillPool",
         "StepTimes",
         "constant_times",
-        "critical_ns",
         "expert_ns",
         "expert_seconds",
         "gpu_model",

@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from placement import Placement
 from sim import (
     AnalyticNetwork,
+    ConstantCompute,
     LawViolation,
     MessageSizes,
     PacketNetwork,
     SimulationError,
     simulate,
 )
-from sim.compute import critical_ns, expert_ns
-from sim.engine import Step
-from sim.messages import expert_tokens, per_expert
+from sim.batch import Batch
+from sim.free import critical_ns
+from sim.messages import exchange
+from sim.step import Step
 from topologies import Router, ServerLinks, from_links
 from workloads import RoutingTrace
 
@@ -87,7 +89,7 @@ def test_one_token_by_hand(
         at_home(fixed_attention, 1, [0]),
         network=network(switch(2, 1e9, 100e-9)),
         sizes=SIZES,
-        expert_seconds_per_token=50e-9,
+        compute=ConstantCompute(50e-9),
     )
     assert result.step_ns == expected
     assert result.critical_ns == 50
@@ -107,7 +109,7 @@ def test_gpus_wait_for_their_own_messages_only(
         at_home(fixed_attention, 2, [0, 1]),
         network=PacketNetwork(switch(3, 1e9, 0.0)),
         sizes=SIZES,
-        expert_seconds_per_token=50e-9,
+        compute=ConstantCompute(50e-9),
     )
     assert result.collective_ns[1, 0, 0] == 50  # GPU 0 dispatches layer 1
     assert result.step_ns == 2 * 6050
@@ -127,7 +129,7 @@ def test_dispatch_and_combine_share_links_first_come_first_served(
         at_home(fixed_attention, 2, [0, 2]),
         network=PacketNetwork(switch(3, 1e9, 0.0)),
         sizes=SIZES,
-        expert_seconds_per_token=10e-9,
+        compute=ConstantCompute(10e-9),
     )
     nic_up = result.cluster.nic_up[0]
     assert result.collective_ns[1, 0, 0] == 2020
@@ -145,7 +147,7 @@ def test_random_steps_obey_the_laws(
 ) -> None:
     """Every law holds on random traffic, and no step beats its critical compute."""
     network: Network = PacketNetwork(ring()) if kind == "packet" else AnalyticNetwork(ring(kind))
-    result = simulate(*inputs(seed), network=network, sizes=SIZES, expert_seconds_per_token=3e-7)
+    result = simulate(*inputs(seed), network=network, sizes=SIZES, compute=ConstantCompute(3e-7))
     assert result.exposed_comm_s >= 0
     assert result.link_bytes.dtype == (np.float64 if kind == "shares" else np.int64)
     assert result.step_s >= result.busiest_s.max()
@@ -158,7 +160,7 @@ def test_analytic_and_packet_steps_carry_the_same_bytes(
 ) -> None:
     """Per layer, direction and link, integers agree to the last byte."""
     router, parts = ring(), inputs(seed)
-    options = {"sizes": SIZES, "expert_seconds_per_token": 1e-8}
+    options = {"sizes": SIZES, "compute": ConstantCompute(1e-8)}
     analytic = simulate(*parts, network=AnalyticNetwork(router), **options)
     packet = simulate(*parts, network=PacketNetwork(router), **options)
     assert np.array_equal(analytic.link_bytes, packet.link_bytes)
@@ -190,22 +192,25 @@ def test_critical_compute_is_the_step_on_a_free_network(
         attention,
         network=PacketNetwork(Router(cluster, "hash")),
         sizes=SIZES,
-        expert_seconds_per_token=rate,
+        compute=ConstantCompute(rate),
     )
     # All bytes of a collective need less than 20 * 4 * 2000 / 5e13 s = 3.2 ns a link, and two
     # links of at least 1 ns: below 10 ns in each of 6 collectives.
     assert 0 <= result.step_ns - result.critical_ns < 60
-    dispatch, combine = per_expert(trace, placement, attention, SIZES)
-    twice = expert_ns(expert_tokens(trace, placement), 2 * rate)
-    assert critical_ns(dispatch, combine, twice) == 2 * result.critical_ns
+    twice = batch_of(trace, placement, attention, 2 * rate)
+    assert critical_ns([twice]) == 2 * result.critical_ns
+
+
+def batch_of(trace: Any, placement: Any, attention: Any, seconds: float) -> Batch:
+    """Return a whole batch with experts of constant rate."""
+    sent = exchange(trace, placement, attention, sizes=SIZES)
+    return Batch.of(placement, sent, ConstantCompute(seconds).times(placement, sent))
 
 
 def count_events(network: Network, parts: Any) -> int:
     """SimPy events of one step."""
-    dispatch, combine = per_expert(*parts, SIZES)
-    compute = expert_ns(expert_tokens(*parts[:2]), 1e-8)
     env = simpy.Environment()
-    Step(env, network.open(env), dispatch, combine, compute).run()
+    Step(env, network.open(env), [batch_of(*parts, 1e-8)]).run()
     return next(env._eid)
 
 
@@ -215,9 +220,8 @@ def test_events_do_not_grow_with_tokens(
     """Forty times the tokens and messages, no more SimPy events than layers times GPUs allow."""
     layers, gpus = 3, 10
     few, many = (inputs(1, tokens=tokens, layers=layers) for tokens in (100, 4000))
-    analytic = AnalyticNetwork(ring())
-    assert count_events(analytic, many) == count_events(analytic, few)
     for parts in (few, many):
+        assert count_events(AnalyticNetwork(ring()), parts) < 4 * layers * gpus
         # A GPU dispatches, computes and collects: a dozen events a layer, and as many wake-ups.
         assert count_events(PacketNetwork(ring()), parts) < 24 * layers * gpus
 
@@ -226,7 +230,7 @@ def test_runs_are_deterministic(ring: Callable[..., Router], inputs: Callable[..
     """The same inputs give the same arrays and the same metrics."""
     network = PacketNetwork(ring(), order="random", seed=3)
     first, again = (
-        simulate(*inputs(5), network=network, sizes=SIZES, expert_seconds_per_token=1e-8)
+        simulate(*inputs(5), network=network, sizes=SIZES, compute=ConstantCompute(1e-8))
         for _ in range(2)
     )
     assert first.metrics() == again.metrics()
@@ -248,7 +252,7 @@ def test_a_token_cannot_jump_between_layers(
             fixed_attention(origin, attention.collector),
             network=AnalyticNetwork(ring()),
             sizes=SIZES,
-            expert_seconds_per_token=0.0,
+            compute=ConstantCompute(0.0),
         )
 
 
@@ -262,7 +266,7 @@ def test_placement_and_cluster_must_agree(
                 *inputs(0),
                 network=AnalyticNetwork(switch(gpus, 1e9, 0.0)),
                 sizes=SIZES,
-                expert_seconds_per_token=0.0,
+                compute=ConstantCompute(0.0),
             )
 
 
@@ -283,13 +287,11 @@ def test_undelivered_results_violate_a_law(
         def usage(self) -> Any:
             return self.session.usage()
 
-    parts = inputs(0)
-    dispatch, combine = per_expert(*parts, SIZES)
     env = simpy.Environment()
     session = Swallowing(AnalyticNetwork(ring()).open(env))
-    compute = np.zeros((3, 10), dtype=np.int64)
+    step = Step(env, session, [batch_of(*inputs(0), 0.0)])
     with pytest.raises(LawViolation, match="layer 0: the results were not all delivered"):
-        Step(env, session, dispatch, combine, compute).run()
+        step.run()
 
 
 def test_a_gpu_computes_one_layer_at_a_time(
@@ -307,7 +309,7 @@ def test_a_gpu_computes_one_layer_at_a_time(
         at_home(fixed_attention, 2, [1, 1, 1, 1, 2, 2, 2]),
         network=PacketNetwork(switch(7, 1e12, 0.0)),
         sizes=SIZES,
-        expert_seconds_per_token=1e-3,
+        compute=ConstantCompute(1e-3),
     )
     assert result.step_s == pytest.approx(7e-3, abs=1e-6)
     assert result.critical_ns == 7_000_000

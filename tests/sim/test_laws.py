@@ -9,6 +9,7 @@ import pytest
 
 from sim import (
     AnalyticNetwork,
+    ConstantCompute,
     FluidNetwork,
     LawViolation,
     MessageSizes,
@@ -27,6 +28,7 @@ from sim.laws import (
     check_time,
 )
 from sim.messages import per_expert
+from sim.pairs import survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +59,9 @@ def run(
     elif request.param.startswith("fluid"):
         network = FluidNetwork
     parts = inputs(11)
-    result = simulate(*parts, network=network(router), sizes=SIZES, expert_seconds_per_token=1e-8)
-    return Run(result, per_expert(*parts, SIZES), router, parts)
+    result = simulate(*parts, network=network(router), sizes=SIZES, compute=ConstantCompute(1e-8))
+    legs = [survey(each, 10) for each in per_expert(*parts, SIZES)]
+    return Run(result, legs, router, parts)
 
 
 def with_bytes(run: Run, changes: list[tuple[tuple[int, int, int], float]]) -> SimResult:
@@ -157,7 +160,7 @@ def test_time_notices_a_step_back(run: Run, at: tuple[int, int, int], message: s
 def test_every_law_is_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """`check_laws` asks each of the laws once."""
     asked = []
-    names = ("capacity", "delivery", "durations", "hops", "routes", "time")
+    names = ("capacity", "delivery", "durations", "gpu_time", "hops", "routes", "time")
     for name in names:
         monkeypatch.setattr(laws, f"check_{name}", lambda *_, name=name: asked.append(name))
     check_laws(*run)

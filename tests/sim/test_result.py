@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sim
-from sim import AnalyticNetwork, MessageSizes, PacketNetwork, SimResult, simulate
+from sim import AnalyticNetwork, ConstantCompute, MessageSizes, PacketNetwork, SimResult, simulate
 from topologies import LinkClass
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SIZES = MessageSizes(dispatch_bytes=1000, combine_bytes=2000)
 
 def make(inputs: Callable[..., Any], network: Any, seed: int = 2) -> SimResult:
     """Return a step of random traffic."""
-    return simulate(*inputs(seed), network=network, sizes=SIZES, expert_seconds_per_token=1e-8)
+    return simulate(*inputs(seed), network=network, sizes=SIZES, compute=ConstantCompute(1e-8))
 
 
 def test_hops_from_histogram_and_links(
@@ -111,10 +111,13 @@ def test_public_names() -> None:
     """What the package promises."""
     assert sim.__all__ == [
         "AnalyticNetwork",
+        "ComputeModel",
+        "ConstantCompute",
         "FluidNetwork",
         "LawViolation",
         "MessageSizes",
         "PacketNetwork",
+        "PoolCompute",
         "SimResult",
         "SimulationError",
         "Traffic",

@@ -11,6 +11,7 @@ from sim import AnalyticNetwork, FluidNetwork, MessageSizes, PacketNetwork, simu
 from sim.errors import LawViolation
 from sim.laws import check_delivery
 from sim.messages import per_expert
+from sim.pairs import survey
 from topologies import Cluster, LinkClass, Router, dragonfly, fat_tree, rail
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run(router: Router, network: Any, inputs: Callable[..., Any]) -> SimResult:
         attention,
         network=network(router),
         sizes=SIZES,
-        expert_seconds_per_token=1e-7,
+        compute=ConstantCompute(1e-7),
     )
 
 
@@ -112,7 +113,8 @@ def test_a_relay_that_loses_bytes_is_noticed(inputs: Callable[..., Any]) -> None
     router = Router(rails("sender"), "hash")
     result = run(router, AnalyticNetwork, inputs)
     trace, placement, attention = inputs(5, gpus=router.cluster.gpus, experts=32)
-    traffic = per_expert(trace, placement, attention, SIZES)
+    legs = per_expert(trace, placement, attention, SIZES)
+    traffic = [survey(each, placement.gpus) for each in legs]
     check_delivery(result, traffic, router)
     with pytest.raises(LawViolation, match="sent by GPU"):
         check_delivery(result, traffic, Router(router.cluster, "hash", rail_rule="direct"))
