@@ -194,12 +194,13 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
 def simulate(
     run_file: options.RunFile,
     out: options.TablesFolder = None,
+    perfetto: options.TraceFile = None,
     json_file: options.JsonFile = None,
 ) -> None:
     """Replay one run file: a trace through a placement over the cluster's links."""
     from experiments.commands.simulate import run  # noqa: PLC0415  keeps --help quick
 
-    run(run_file, out=out, json_file=json_file)
+    run(run_file, out=out, json_file=json_file, perfetto=perfetto)
 
 
 @app.command()

@@ -10,6 +10,7 @@ MAX_SERVER_SLOTS = 1 << 24
 """Experts on a server, over all layers."""
 MAX_CHUNK_BYTES = 1 << 30
 MAX_TP = 1 << 16
+MAX_MICRO_BATCHES = 64
 MAX_WORKERS = 256
 MAX_SEED = (1 << 63) - 1
 MIN_FLOPS, MAX_FLOPS = 1e6, 1e21

@@ -118,7 +118,14 @@ RunFile: TypeAlias = Annotated[Path, typer.Argument(help="Run file (TOML); see t
 TablesFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Write tables into this folder (Parquet): links, layers, utilisation of links "
-        "over time, hops of messages."
+        help="Write tables into this folder (Parquet): links, layers, GPUs, utilisation of "
+        "links over time, hops of messages."
+    ),
+]
+TraceFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write what every GPU computed when, and how busy links were, into this file "
+        "(.json.gz), for ui.perfetto.dev."
     ),
 ]

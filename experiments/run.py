@@ -12,6 +12,7 @@ from experiments.clusters import find_cluster
 from experiments.errors import ExperimentError
 from experiments.limits import MAX_SERVERS
 from experiments.policies import Choice
+from experiments.replaying import batch_tokens, replay
 from experiments.workload import Workload, load_workload
 from placement import (
     Attention,
@@ -26,9 +27,8 @@ from topologies import Router
 from workloads import MoEModel, model
 
 if TYPE_CHECKING:
-    from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec
+    from experiments.spec import AttentionSpec, PlacementSpec, RunSpec
     from sim import SimResult
-    from sim.network import Network
     from topologies import Cluster
 
 
@@ -104,7 +104,7 @@ def prepare(spec: RunSpec) -> Setting:
             f"cluster '{spec.cluster}' has {router.cluster.servers} servers; a placement takes at "
             f"most {MAX_SERVERS}, for it weighs every pair of them"
         )
-    workload = load_workload(spec.model, spec.workload, spec.tokens)
+    workload = load_workload(spec.model, spec.workload, batch_tokens(spec, router.cluster.gpus))
     attention = _attention(spec.attention, shape, router.cluster)
     layer_slots, server_slots = _caps(spec, shape, router.cluster)
     problem = PlacementProblem.build(
@@ -167,44 +167,9 @@ def replayed(spec: RunSpec, placed: Placed) -> RunResult:
     )
 
 
-def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
-    """Replay the judged trace of `setting` through `placement`.
-
-    Raises
-    ------
-    ExperimentError
-        If experts have replicas.
-    """
-    if placement.redundant:
-        raise ExperimentError(
-            f"the placement of '{placement.policy}' has {placement.redundant} redundant slots; a "
-            "replay takes one slot per expert"
-        )
-    from sim import ConstantCompute, MessageSizes, expert_seconds, simulate  # noqa: PLC0415  brings in numba and SimPy
-
-    return simulate(
-        setting.workload.trace,
-        placement,
-        setting.attention,
-        network=_network(spec.network, setting.router),
-        sizes=MessageSizes.from_model(setting.model),
-        compute=ConstantCompute(expert_seconds(setting.model, spec.expert_flops)),
-    )
-
-
 @lru_cache(maxsize=8)
 def _router(cluster: str, routing: str, seed: int) -> Router:
     return Router(find_cluster(cluster).spec.build(), routing, seed=seed)
-
-
-def _network(spec: NetworkSpec, router: Router) -> Network:
-    from sim import AnalyticNetwork, FluidNetwork, PacketNetwork  # noqa: PLC0415  brings in numba and SimPy
-
-    if spec.kind == "analytic":
-        return AnalyticNetwork(router)
-    if spec.kind == "fluid":
-        return FluidNetwork(router)
-    return PacketNetwork(router, chunk_bytes=spec.chunk_bytes, order=spec.order, seed=spec.seed)
 
 
 def _attention(spec: AttentionSpec, shape: MoEModel, cluster: Cluster) -> Attention:

@@ -28,6 +28,7 @@ from experiments.limits import (
     MAX_Z,
     MIN_FLOPS,
 )
+from experiments.step_spec import DispatchSpec, ReplicaRuleName, StepSpec
 from experiments.tables import Table
 
 
@@ -49,9 +50,6 @@ TensorParallel: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TP)]
 Flops: TypeAlias = Annotated[float, Field(ge=MIN_FLOPS, le=MAX_FLOPS)]
 """Floating-point operations per second."""
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
-ReplicaRuleName: TypeAlias = Literal[
-    "equal", "nearest", "lp", "sglang_static", "sglang_dynamic", "vllm_modulo"
-]
 
 
 def _as_tuple(value: object) -> object:
@@ -295,6 +293,8 @@ class RunSpec(Table):
     attention: AttentionSpec = AttentionSpec()
     placement: PlacementSpec = PlacementSpec()
     network: NetworkSpec = NetworkSpec()
+    dispatch: DispatchSpec = DispatchSpec()
+    step: StepSpec = StepSpec()
 
 
 def input_files(spec: RunSpec) -> list[str | None]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from experiments.choice import check_fits, evaluated
 from experiments.costs import ANYWHERE, link_cost, replica_problem
-from experiments.run import prepare, replay
+from experiments.replaying import replay
+from experiments.run import prepare
 from placement import DataParallel, evaluate
 from placement.memory import slot_bytes
 from placement.moves.worth import StepFigures, Worth, transfers, worth

@@ -84,7 +84,7 @@ def check_delivery(result: SimResult, legs: Sequence[Surveyed], router: Router) 
     cluster = result.cluster
     for at, (leg, surveyed) in enumerate(zip(result.legs, legs, strict=True)):
         each = surveyed.pairs
-        size = each.count * leg.message_bytes
+        size = each.messages * leg.message_bytes
         remote = each.src != each.dst
         carried = result.link_bytes[:, at].sum(axis=0)
         forwarded = np.zeros(cluster.gpus, dtype=np.int64)
@@ -111,7 +111,7 @@ def check_routes(result: SimResult, legs: Sequence[Surveyed], router: Router) ->
         each, pairs = surveyed.traffic, surveyed.pairs
         carried = result.link_bytes[:, at].sum(axis=0)
         name = f"{leg.name} bytes of"
-        size = pairs.count * leg.message_bytes
+        size = pairs.messages * leg.message_bytes
         if router.rule == "shares":
             hops = hops_of_layers(surveyed, router) * leg.message_bytes
             _equal(_network_bytes(result, [at]), hops, f"{name} layer")

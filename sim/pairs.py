@@ -20,11 +20,11 @@ DENSE = 1 << 22
 
 
 class Pairs(NamedTuple):
-    """Pairs of GPUs that talk in any layer, ascending: int64 [pairs] each."""
+    """Pairs of GPUs that talk in any layer, ascending, and their messages: int64 [pairs] each."""
 
     src: NDArray[np.int64]
     dst: NDArray[np.int64]
-    count: NDArray[np.int64]
+    messages: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,10 +135,10 @@ def hop_histogram(router: Router, legs: Sequence[Surveyed]) -> NDArray[np.int64]
             hops = router.hops(traffic.src, traffic.dst, size_bytes=size, layer=layer)
             found.append((hops, traffic.count))
         else:
-            src, dst, count = leg.pairs
-            found.append((router.hops(src, dst), count))
-    size = max(int(hops.max(initial=0)) for hops, _ in found) + 1
-    histogram = np.zeros((len(legs), size), dtype=np.int64)
-    for row, (hops, count) in enumerate(found):
-        np.add.at(histogram[row], hops, count)
+            src, dst, messages = leg.pairs
+            found.append((router.hops(src, dst), messages))
+    most = max(int(hops.max(initial=0)) for hops, _ in found)
+    histogram = np.zeros((len(legs), most + 1), dtype=np.int64)
+    for row, (hops, messages) in enumerate(found):
+        np.add.at(histogram[row], hops, messages)
     return histogram

@@ -74,14 +74,13 @@ class Processors:
             late = self._busy[gpus] | (self._waiting[gpus] > 0)
             if late.any():
                 self._queue(batch, task, gpus[late])
-                gpus = gpus[~late]
-            if len(gpus):
-                self._start(batch, task, gpus)
+            if not late.all():
+                self._start(batch, task, gpus[~late])
         for gpus in freed:
             for gpu in gpus[~self._busy[gpus]].tolist():
-                _, task, batch = heappop(self._queues[gpu])
+                waited, of = heappop(self._queues[gpu])[1:]
                 self._waiting[gpu] -= 1
-                self._start(batch, task, np.array([gpu]))
+                self._start(of, waited, np.array([gpu]))
 
     def _queue(self, batch: int, task: int, gpus: NDArray[np.int64]) -> None:
         self._waiting[gpus] += 1

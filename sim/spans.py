@@ -38,7 +38,7 @@ class Spans:
     @property
     def layers(self) -> int:
         """MoE layers."""
-        return self.active.shape[1] // 2
+        return int(self.active.shape[1] // 2)
 
     def busy_ns(self) -> NDArray[np.int64]:
         """int64 [tasks, gpus]: duration, micro-batches added up."""
@@ -53,7 +53,7 @@ class Spans:
         down to the combine of the last layer. With `busy_ns`, every GPU's times add up to the
         step.
         """
-        batches, tasks, gpus = self.active.shape
+        _, tasks, gpus = self.active.shape
         never = np.iinfo(np.int64).max
         start = np.where(self.active, self.start_ns, never).reshape(-1, gpus)
         order = np.argsort(start, axis=0, kind="stable")
@@ -76,7 +76,7 @@ class Spans:
 
         Of several the first; the median is of the GPUs that computed experts of the layer.
         """
-        active = self.active[:, 1::2].any(axis=0)
+        active: NDArray[np.bool_] = np.asarray(self.active[:, 1::2].any(axis=0))
         end = np.where(self.active, self.end_ns, -1)[:, 1::2].max(axis=0)
         late = [
             int(each.max() - np.median(each[there]))

@@ -112,7 +112,7 @@ class Step:
                 together.setdefault(collective.arrived(gpu), []).append(gpu)
             for event, gpus in together.items():
                 callbacks: Any = event.callbacks
-                callbacks.append(lambda _, arrived=arrived, gpus=np.array(gpus): arrived(gpus))
+                callbacks.append(partial(_at, partial(arrived, np.array(gpus))))
 
     def _arrived(self, number: int, layer: int, leg: int, gpus: Gpus) -> None:
         """Count what is in, and let GPUs go on that have all they waited for."""
@@ -241,11 +241,11 @@ class _Part:
         last = 0
         for layer, legs in enumerate(self.collectives):
             for leg, each in enumerate(legs):
-                if each is None:
+                if each is None or each.started_ns is None or each.ended_ns is None:
                     times[layer, leg] = last
-                else:
-                    times[layer, leg] = each.started_ns, each.ended_ns
-                last = times[layer, leg, 1]
+                    continue
+                times[layer, leg] = each.started_ns, each.ended_ns
+                last = each.ended_ns
         return times
 
     def link_bytes(self) -> NDArray[Any]:
@@ -304,4 +304,10 @@ def _before(received: NDArray[np.int64]) -> NDArray[np.int64]:
 def _count_down(left: NDArray[np.int64], gpus: Gpus) -> Gpus:
     """Count one down for every GPU; return those that come to zero."""
     left[gpus] -= 1
-    return gpus[left[gpus] == 0]
+    free: Gpus = gpus[left[gpus] == 0]
+    return free
+
+
+def _at(act: Callable[[], None], _: simpy.Event) -> None:
+    """Act when an event happens."""
+    act()

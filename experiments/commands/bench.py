@@ -15,7 +15,8 @@ from experiments.benchmarks.section import TARGET_HEADER, target_texts
 from experiments.benchmarks.sections import SECTIONS, data_folder
 from experiments.commands.show import console, write_json
 from experiments.markdown import markdown_table
-from experiments.run import place, prepare, replay
+from experiments.replaying import replay
+from experiments.run import place, prepare
 from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec
 
 if TYPE_CHECKING:

@@ -31,6 +31,11 @@ LABELS = {
     "busiest_link_s": "busiest link, us a layer",
     "step_s": "step, ms",
     "exposed_comm_s": "exposed communication, ms",
+    "compute_s": "a GPU computes, ms",
+    "exposed_transfer_s": "and sends or receives meanwhile idle, ms",
+    "waiting_s": "and waits for others, ms",
+    "tpot_s": "time per output token, ms",
+    "tokens_per_s_gpu": "tokens per second and GPU",
     "queue_wait_mean_s": "mean queue wait, us",
     "queue_wait_max_s": "longest queue wait, us",
 }
@@ -39,6 +44,10 @@ LABELS = {
 _SCALE = {"busiest_link_s": 1e6, "queue_wait_mean_s": 1e6, "queue_wait_max_s": 1e6} | {
     "step_s": 1e3,
     "exposed_comm_s": 1e3,
+    "compute_s": 1e3,
+    "exposed_transfer_s": 1e3,
+    "waiting_s": 1e3,
+    "tpot_s": 1e3,
 }
 
 

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from sim import SimResult
 
-TABLES = ("links", "layers", "utilisation", "hops")
+TABLES = ("links", "layers", "gpus", "utilisation", "hops")
 """Tables a replay can be written as."""
 
 
-def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
+def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: Path | None) -> None:
     """Replay the run, print its figures, and write what was asked for."""
     spec = read_run(run_file)
     files = [out / f"{name}.parquet" for name in TABLES] if out is not None else []
-    check_destinations([*files, json_file], inputs=[run_file, *input_files(spec)])
+    check_destinations([*files, json_file, perfetto], inputs=[run_file, *input_files(spec)])
     result = execute(spec)
-    figures = metrics(result)
+    figures = metrics(result) | result.replay.step_metrics()
     console.print(
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention, {spec.network.kind} "
-        f"network with {spec.network.routing} routing; {result.setting.workload.source}; "
-        f"{result.replay.tokens} tokens"
+        f"network with {spec.network.routing} routing, {_step(spec)}; "
+        f"{result.setting.workload.source}; {result.replay.tokens} tokens"
     )
     console.print(figures_table({result.placement.policy: figures}))
     for note in result.choice.notes:
@@ -43,17 +43,38 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None) -> None:
             for name, table in tables(result.replay).items():
                 write_atomic(stage / f"{name}.parquet", parquet(table))
         console.print(f"tables written to {out}/")
+    if perfetto is not None:
+        _write_trace(perfetto, result.replay)
     write_json(
         json_file,
         {"spec": spec.model_dump(mode="json"), "policy": result.placement.policy, **figures},
     )
 
 
+def _step(spec: RunSpec) -> str:
+    """What is sent and computed, in a few words."""
+    step = spec.step
+    gpu = "constant rate" if step.gpu is None else f"{step.phase} on {step.gpu}"
+    parts = "" if step.micro_batches == 1 else f" in {step.micro_batches} micro-batches"
+    return f"{spec.dispatch.mode} dispatch, {gpu}{parts}"
+
+
+def _write_trace(path: Path, replay: SimResult) -> None:
+    from sim.perfetto import perfetto_trace  # noqa: PLC0415  brings in numba and SimPy
+
+    trace = perfetto_trace(replay)
+    write_atomic(path, trace.content)
+    console.print(f"trace of {trace.events} events written to {path}; see ui.perfetto.dev")
+    if trace.cut is not None:
+        console.print(f"cut to {trace.cut}")
+
+
 def tables(replay: SimResult) -> dict[str, pd.DataFrame]:
-    """Return what a replay measured, by link, layer, link and time, and hops."""
+    """Return what a replay measured, by link, layer, GPU, link and time, and hops."""
     kinds = (
         replay.links_table(),
         replay.layers_table(),
+        replay.gpus_table(),
         replay.utilisation_table(),
         replay.hops_table(),
     )

@@ -10,8 +10,8 @@ import numpy as np
 
 from sim.errors import SimulationError
 from sim.network.protocol import ceil_ns
-from sim.pairs import leg_bytes, leg_latency
 from sim.network.usage import LinkUsage, TimeBins
+from sim.pairs import leg_bytes, leg_latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -29,7 +29,8 @@ class AnalyticNetwork:
     """A collective takes as long as its busiest link, plus its longest path's latency.
 
     It begins when its last sender has started, and all GPUs that other GPUs sent to have
-    everything when it ends. Instant, for sweeps; serves every routing rule.
+    everything when it ends. Collectives that need the same links, as those of two micro-batches,
+    move one after the other. Instant, for sweeps; serves every routing rule.
 
     Attributes
     ----------
@@ -60,6 +61,7 @@ class AnalyticSession:
         self.env = env
         self.router = network.router
         self._busy_ns = np.zeros(network.router.cluster.links)
+        self._free_ns = np.zeros(network.router.cluster.links, dtype=np.int64)
         self._bins = TimeBins(network.router.cluster.links, network.bins)
 
     def collective(self, flows: Flows) -> AnalyticCollective:
@@ -86,11 +88,17 @@ class AnalyticSession:
 
         return opened
 
-    def record(self, busy_ns: NDArray[np.float64], transfer_ns: int) -> None:
-        """Write a collective that starts now into the books, spread over its transfer."""
-        now = int(self.env.now)
+    def record(self, busy_ns: NDArray[np.float64], transfer_ns: int) -> int:
+        """Write a collective into the books, spread over its transfer; return when that ends.
+
+        It begins now, or when all links it needs are free of collectives before it.
+        """
+        needed = busy_ns > 0
+        start = max(int(self.env.now), int(self._free_ns[needed].max(initial=0)))
+        self._free_ns[needed] = start + transfer_ns
         self._busy_ns += busy_ns
-        self._bins.add(now, now + transfer_ns, busy_ns)
+        self._bins.add(start, start + transfer_ns, busy_ns)
+        return start + transfer_ns
 
     def usage(self) -> LinkUsage:
         """Return the links' books so far."""
@@ -183,7 +191,7 @@ class AnalyticCollective:
     def _move(self) -> Generator[simpy.Event, None, None]:
         env = self._session.env
         if self._over_links:
-            self._session.record(self._busy_ns, self._transfer_ns)
-            yield env.timeout(self._transfer_ns + self._latency_ns)
+            end = self._session.record(self._busy_ns, self._transfer_ns)
+            yield env.timeout(end + self._latency_ns - int(env.now))
         self.ended_ns = int(env.now)
         self._end.succeed()

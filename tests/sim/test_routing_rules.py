@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sim import AnalyticNetwork, FluidNetwork, MessageSizes, PacketNetwork, simulate
+from sim import (
+    AnalyticNetwork,
+    ConstantCompute,
+    FluidNetwork,
+    MessageSizes,
+    PacketNetwork,
+    simulate,
+)
 from sim.errors import LawViolation
 from sim.laws import check_delivery
 from sim.messages import per_expert

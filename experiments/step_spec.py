@@ -1,0 +1,94 @@
+"""How GPUs talk and compute in a step, as run files say it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from experiments.limits import MAX_MICRO_BATCHES, MAX_SEED, MAX_TOKENS
+from experiments.tables import Table
+
+ReplicaRuleName: TypeAlias = Literal[
+    "equal", "nearest", "lp", "sglang_static", "sglang_dynamic", "vllm_modulo"
+]
+_Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+_Positive: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+
+
+class DispatchSpec(Table):
+    """What a token sends.
+
+    Attributes
+    ----------
+    mode
+        A message per expert (``per_expert``), per distinct GPU (``per_gpu``), per distinct server
+        and then inside it (``per_server``), or to all GPUs (``allgather``).
+    replica_rule
+        By which tokens take replicas in the replay; by default that of ``[placement]``.
+    shared
+        Shared experts: ``replicated``, without traffic; or ``routed``, a choice more.
+    seed
+        Of the replica rules' turns and random choices.
+    """
+
+    mode: Literal["per_expert", "per_gpu", "per_server", "allgather"] = "per_expert"
+    replica_rule: ReplicaRuleName | None = None
+    shared: Literal["replicated", "routed"] = "replicated"
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+
+class StepSpec(Table):
+    """What GPUs compute in a step, and for whom.
+
+    Attributes
+    ----------
+    gpu
+        Preset whose rates time attention, experts and head. By default every choice takes the
+        same time, by `RunSpec.expert_flops`, and attention none.
+    phase
+        ``decode`` or ``prefill``: separate pools, a run each.
+    requests_per_gpu
+        Sizes the batch, in place of `RunSpec.tokens`.
+    kv_tokens
+        Cached tokens of a request: mean over requests when decoding, those of earlier chunks
+        when reading prompts.
+    prompt_tokens
+        Prefill only: tokens of a prompt in the step.
+    drafts, accepted
+        Decode only: tokens of a request guessed and checked in the step, and how many of them
+        hold in the mean.
+    micro_batches
+        Parts of the batch that overlap: some compute while others communicate.
+    """
+
+    gpu: Literal["H800", "H100", "H200", "B200"] | None = None
+    phase: Literal["decode", "prefill"] = "decode"
+    requests_per_gpu: _Positive | None = None
+    kv_tokens: _Count = 0
+    prompt_tokens: _Positive | None = None
+    drafts: Annotated[int, Field(ge=0, le=1024)] = 0
+    accepted: Annotated[float, Field(ge=0, le=1024)] = 0.0
+    micro_batches: Annotated[int, Field(ge=1, le=MAX_MICRO_BATCHES)] = 1
+
+    @model_validator(mode="after")
+    def _one_pool(self) -> StepSpec:
+        fields = type(self).model_fields
+        asked = [name for name in fields if getattr(self, name) != fields[name].default]
+        idle = [name for name in asked if name not in ("gpu", "micro_batches")]
+        if self.gpu is None and idle:
+            raise ValueError(f"'{idle[0]}' goes with 'gpu', whose rates it needs")
+        other = ("prompt_tokens",) if self.phase == "decode" else ("drafts", "accepted")
+        wrong = [name for name in other if name in asked]
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' does not go with phase '{self.phase}'")
+        if self.phase == "prefill" and self.prompt_tokens is None:
+            raise ValueError("phase 'prefill' needs 'prompt_tokens'")
+        if self.accepted > self.drafts:
+            raise ValueError(f"accepted is {self.accepted}; expected at most {self.drafts} drafts")
+        return self
+
+    @property
+    def tokens_per_request(self) -> int:
+        """Tokens of a request in a step."""
+        return self.prompt_tokens or 1 + self.drafts

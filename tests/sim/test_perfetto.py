@@ -1,0 +1,107 @@
+"""Perfetto traces: the format, the times, and the cap on their size."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sim import AnalyticNetwork, ConstantCompute, MessageSizes, SimulationError, simulate
+from sim.perfetto import perfetto_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim import SimResult
+    from topologies import Router
+
+KEYS = {
+    "X": {"ph", "name", "cat", "pid", "tid", "ts", "dur", "args"},
+    "C": {"ph", "name", "pid", "tid", "ts", "args"},
+    "M": {"ph", "name", "pid", "tid", "args"},
+}
+
+
+@pytest.fixture
+def result(ring: Callable[..., Router], inputs: Callable[..., Any]) -> SimResult:
+    """Return a step of two micro-batches."""
+    return simulate(
+        *inputs(1, tokens=60),
+        network=AnalyticNetwork(ring()),
+        sizes=MessageSizes(dispatch_bytes=1000, combine_bytes=2000),
+        compute=ConstantCompute(3e-7),
+        micro_batches=2,
+    )
+
+
+def check_format(document: Any) -> None:
+    """What the Trace Event format asks of an object: its keys, and numbers where times stand."""
+    assert set(document) >= {"traceEvents"}
+    assert document["displayTimeUnit"] in ("ms", "ns")
+    for event in document["traceEvents"]:
+        assert set(event) == KEYS[event["ph"]]
+        assert isinstance(event["pid"], int)
+        assert isinstance(event["tid"], int)
+        if event["ph"] in "XC":
+            assert event["ts"] >= 0
+        if event["ph"] == "X":
+            assert event["dur"] >= 0
+        if event["ph"] == "C":
+            assert all(isinstance(each, float) for each in event["args"].values())
+        if event["ph"] == "M":
+            assert isinstance(event["args"]["name"], str)
+
+
+def opened(content: bytes) -> Any:
+    """The document in a file."""
+    return json.loads(gzip.decompress(content))
+
+
+def test_a_trace_holds_every_span(result: SimResult) -> None:
+    """One track per GPU; durations add up to what every GPU computed."""
+    trace = perfetto_trace(result)
+    document = opened(trace.content)
+    check_format(document)
+    assert trace.cut is None
+    assert document["otherData"]["cut"] == "nothing"
+    spans = [each for each in document["traceEvents"] if each["ph"] == "X"]
+    for gpu, compute_ns in enumerate(result.compute_ns.sum(axis=0).tolist()):
+        own = sum(each["dur"] for each in spans if each["tid"] == gpu)
+        assert own * 1e3 == pytest.approx(compute_ns)
+    assert {each["args"]["micro_batch"] for each in spans} == {0, 1}
+    values = [each for each in document["traceEvents"] if each["ph"] == "C"]
+    assert len(spans) + len(values) == trace.events
+    assert all(0 <= each["args"]["percent"] <= 100 for each in values)
+    assert perfetto_trace(result).content == trace.content
+
+
+def test_a_cut_trace_says_so(result: SimResult) -> None:
+    """The end of the step is left out, and the file and the caller are told."""
+    whole = opened(perfetto_trace(result).content)["traceEvents"]
+    spans = sorted(each["ts"] for each in whole if each["ph"] == "X")
+    trace = perfetto_trace(result, max_events=10, max_links=2)
+    document = opened(trace.content)
+    check_format(document)
+    assert trace.events == 10
+    assert trace.cut is not None
+    assert trace.cut.startswith(f"10 of {len(spans)} spans, up to ")
+    assert document["otherData"]["cut"] == trace.cut
+    kept = [each["ts"] for each in document["traceEvents"] if each["ph"] == "X"]
+    assert sorted(kept) == spans[:10]
+
+
+def test_format_check_notices_a_wrong_event(result: SimResult) -> None:
+    """A span without duration is none."""
+    document = opened(perfetto_trace(result).content)
+    span = next(each for each in document["traceEvents"] if each["ph"] == "X")
+    del span["dur"]
+    with pytest.raises(AssertionError):
+        check_format(document)
+
+
+def test_no_room_for_a_trace(result: SimResult) -> None:
+    """A cap of no event is refused."""
+    with pytest.raises(SimulationError, match="max_events and max_links are 0 and 64"):
+        perfetto_trace(result, max_events=0)
