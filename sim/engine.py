@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-import simpy
 
 from sim.batch import Batch, split_batch
 from sim.errors import SimulationError
@@ -16,7 +15,7 @@ from sim.messages import exchange
 from sim.pairs import hop_histogram
 from sim.result import SimResult
 from sim.spans import Spans
-from sim.step import Step
+from sim.step import run_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,10 +115,7 @@ def _batch(
 
 def _happened(network: Network, batches: Sequence[Batch]) -> dict[str, Any]:
     """Let the step happen on the network, and return what it did to the links and when."""
-    env = simpy.Environment()
-    session = network.open(env)
-    step = Step(env, session, batches)
-    step.run()
+    step, session = run_step(network, batches)
     return {
         "link_bytes": step.link_bytes(),
         "collective_ns": step.collective_ns(),

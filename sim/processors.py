@@ -7,14 +7,18 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import simpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import simpy
     from numpy.typing import NDArray
 
     Done = Callable[[int, int, NDArray[np.int64]], None]
+
+
+LAST = 2
+"""Priority of an event that comes after all others of its instant."""
 
 
 class Processors:
@@ -31,12 +35,20 @@ class Processors:
         int64 [tasks, gpus] of every micro-batch.
     done
         Called with micro-batch, task and int64 [GPUs] that have just finished it.
+    patient
+        Whether a decision waits for all else that happens in its instant, and not only for what
+        is under way. Not with networks that run up to SimPy's next event: they would wait too.
     """
 
     def __init__(
-        self, env: simpy.Environment, durations: Sequence[NDArray[np.int64]], done: Done
+        self,
+        env: simpy.Environment,
+        durations: Sequence[NDArray[np.int64]],
+        done: Done,
+        *,
+        patient: bool = False,
     ) -> None:
-        self._env, self._durations, self._done = env, durations, done
+        self._env, self._durations, self._done, self._patient = env, durations, done, patient
         tasks, gpus = durations[0].shape
         self._busy = np.zeros(gpus, dtype=np.bool_)
         self._waiting = np.zeros(gpus, dtype=np.int64)
@@ -63,7 +75,8 @@ class Processors:
         """Decide who goes on after the events of this instant that are under way."""
         if not self._deciding:
             self._deciding = True
-            callbacks: Any = self._env.timeout(0).callbacks
+            event = _Last(self._env) if self._patient else self._env.timeout(0)
+            callbacks: Any = event.callbacks
             callbacks.append(self._decide)
 
     def _decide(self, _: simpy.Event) -> None:
@@ -110,3 +123,12 @@ class Processors:
             self._freed.append(gpus[waited_for])
             self._decide_last()
         self._done(batch, task, gpus)
+
+
+class _Last(simpy.Event):
+    """An event of this instant that comes after all others of it."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self._ok, self._value = True, None
+        env.schedule(self, priority=LAST)  # type: ignore[arg-type]  any int sorts

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import simpy
 
 from sim.errors import LawViolation
 from sim.processors import Processors
@@ -17,15 +18,23 @@ from sim.processors import Processors
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import simpy
     from numpy.typing import NDArray
 
     from sim.batch import Batch
     from sim.free import FreeSession
-    from sim.network.protocol import Collective, Session
+    from sim.network.protocol import Collective, Network, Session
     from sim.pairs import Surveyed
 
     Gpus = NDArray[np.int64]
+
+
+def run_step(network: Network, batches: Sequence[Batch]) -> tuple[Step, Session]:
+    """Let a step happen on an idle network; return what happened, and the links' books."""
+    env = simpy.Environment()
+    session = network.open(env)
+    step = Step(env, session, batches)
+    step.run()
+    return step, session
 
 
 class Step:
@@ -52,15 +61,22 @@ class Step:
         The network.
     batches
         The micro-batches.
+    patient
+        As for `Processors`.
     """
 
     def __init__(
-        self, env: simpy.Environment, session: Session | FreeSession, batches: Sequence[Batch]
+        self,
+        env: simpy.Environment,
+        session: Session | FreeSession,
+        batches: Sequence[Batch],
+        *,
+        patient: bool = False,
     ) -> None:
         self._env = env
         self._parts = [_Part(session, batch) for batch in batches]
         durations = [part.durations for part in self._parts]
-        self._processors = Processors(env, durations, self._computed)
+        self._processors = Processors(env, durations, self._computed, patient=patient)
         for number in range(len(batches)):
             self._open(number)
 

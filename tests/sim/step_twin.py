@@ -30,7 +30,8 @@ class Needs:
             for layer in range(len(batch.gpu_tokens)):
                 before = self.layer(layer, before)
             for gpu, results in before.items():
-                self.wait["task", number, 2 * len(batch.gpu_tokens), gpu] = results
+                if results:
+                    self.wait["task", number, 2 * len(batch.gpu_tokens), gpu] = results
 
     def layer(self, layer: int, before: dict[int, set[Any]]) -> dict[int, set[Any]]:
         """Write down a layer that follows `before`; return what its results are."""
