@@ -131,4 +131,4 @@ class _Last(simpy.Event):
     def __init__(self, env: simpy.Environment) -> None:
         super().__init__(env)
         self._ok, self._value = True, None
-        env.schedule(self, priority=LAST)  # type: ignore[arg-type]  any int sorts
+        env.schedule(self, priority=LAST)  # type: ignore[arg-type]
