@@ -6,16 +6,23 @@ from math import isclose
 from typing import TYPE_CHECKING, Any
 
 from placement import hops_over_optima
+from placement.search import copies_per_token
+from placement.solve import relative_gap
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.run import Placed, RunResult
     from experiments.spec import RunSpec
+    from placement.search.copies import Scope
     from sim.network.usage import LinkUsage
 
 KEYS = ("model", "cluster", "attention", "policy", "network")
 """Columns that name a run of the study."""
+
+COPIES_TOKENS = 512
+"""Judged tokens, evenly spaced, on which copies are counted without a replay."""
+SCOPES: tuple[Scope, ...] = ("gpu", "server")
 
 
 def metrics(result: RunResult) -> dict[str, Any]:
@@ -34,6 +41,35 @@ def expected_metrics(placed: Placed) -> dict[str, Any]:
         "balance_server": placed.expected.balance_server,
         "balance_gpu": placed.expected.balance_gpu,
         "balancedness": placed.expected.balancedness,
+        **_least_busiest(placed),
+        **_expected_copies(placed),
+    }
+
+
+def profile_metrics(placed: Placed) -> dict[str, float | None]:
+    """Return the balance that the profile expects, beside what a replay shows."""
+    return {
+        "profile_balance_server": placed.expected.balance_server,
+        "profile_balance_gpu": placed.expected.balance_gpu,
+        **_least_busiest(placed),
+    }
+
+
+def _least_busiest(placed: Placed) -> dict[str, float | None]:
+    """Proven least load of the busiest GPU, where replicas were chosen for it, and its gap."""
+    least, busiest = placed.choice.least_busiest, placed.expected.balance_gpu
+    bound = None if least is None else min(float(least.mean()), busiest)
+    gap = None if bound is None else relative_gap(busiest, bound)
+    return {"balance_gpu_bound": bound, "balance_gpu_gap": gap}
+
+
+def _expected_copies(placed: Placed) -> dict[str, float]:
+    """Distinct GPUs and servers of judged tokens, an expert's replicas being taken alike."""
+    tokens = placed.setting.workload.trace.topk
+    sample = tokens[:: -(-len(tokens) // COPIES_TOKENS)]
+    return {
+        f"expected_{scope}s_per_token": copies_per_token(placed.placement, sample, scope=scope)
+        for scope in SCOPES
     }
 
 

@@ -25,6 +25,9 @@ from placement.step import LeastSeconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from experiments.run import Setting
     from experiments.spec import PlacementSpec
     from placement import Placement, PlacementProblem
@@ -76,12 +79,16 @@ class Choice:
         Where the experts went.
     congestion
         The certificate of every layer, from least-congestion.
+    least_busiest
+        float64 [layers]: proven least load of the busiest GPU over the mean that any choice of
+        replicas reaches under the rule, from replicated; None where nothing is proven.
     notes
         Sentences for people.
     """
 
     placement: Placement
     congestion: CongestionResult | None = None
+    least_busiest: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -168,11 +175,14 @@ def _replicated(order: Order) -> Choice:
         seed=spec.search_seed,
         time_limit_s=spec.time_limit,
     )
-    return Choice(policy(replica_problem(order.setting, order.problem)))
+    result = policy.replicate(replica_problem(order.setting, order.problem))
+    # SGLang's static rule gives every rank one replica: its loads are near those of `equal` only.
+    proven = rule != "sglang_static"
+    return Choice(result.placement, least_busiest=result.bound if proven else None)
 
 
 def _local_search(order: Order) -> Choice:
-    return _searched(order, LocalSearch(**_search_options(order)))
+    return _searched(order, LocalSearch(name=order.spec.policy, **_search_options(order)))
 
 
 def _least_copies(order: Order) -> Choice:
@@ -283,7 +293,15 @@ def _hottest(order: Order) -> Choice:
             f"placement: hottest takes {max(1, others)} redundant slots for each expert on all "
             f"{problem.servers} servers, {most} for all {problem.experts} experts; got {redundant}"
         )
-    return Choice(HottestEverywhere(redundant // others)(problem))
+    hot = redundant // others
+    placement, used = HottestEverywhere(hot)(problem), hot * others
+    if used == redundant:
+        return Choice(placement)
+    note = (
+        f"hottest uses {used} of the {redundant} redundant slots of a layer: {others} put one "
+        "expert on every server"
+    )
+    return Choice(placement, notes=(note,))
 
 
 def _slot_bytes(order: Order) -> int:

@@ -95,6 +95,12 @@ def domain_profile(shape: MoEModel, path: Path) -> ExpertProfile:
     return ExpertProfile.from_trace(fitted, keep_choices=True)
 
 
+def domain_judged(shape: MoEModel, path: Path) -> RoutingTrace:
+    """Odd sequences of a recorded trace, on which nothing was fitted; all of a single one."""
+    trace = read_trace(path, shape)
+    return _sequences(trace, 1) if len(trace.seq_lens) > 1 else trace
+
+
 def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload:
     recorded = read_trace(path, shape)
     if len(recorded.seq_lens) < 2:

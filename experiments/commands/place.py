@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from experiments.atomic import check_destinations, write_atomic
 from experiments.combine import ALWAYS, TAKES, taking
+from experiments.commands.balance_said import cap_labels
 from experiments.commands.curve import curve_files, read_start, write_curve
 from experiments.commands.front import front_files, write_front
-from experiments.commands.remarks import (
-    congestion_figures,
-    memory_figures,
-    moves_made,
-    remarks,
-    symmetric,
-)
+from experiments.commands.remarks import memory_figures, moves_made, remarks, symmetric
 from experiments.commands.show import console, figures_table, write_json
-from experiments.metrics import expected_metrics, metrics
+from experiments.commands.solved import congestion_figures
+from experiments.metrics import expected_metrics, metrics, profile_metrics
 from experiments.run import place_experts, replayed
 from experiments.spec import PlacementSpec, RunSpec, input_files
 from experiments.tables import resolve
@@ -25,9 +22,14 @@ from placement import InfeasibleError, placement_json
 from placement.engines import accepting
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from experiments.run import Placed
+
+Columns: TypeAlias = dict[str, dict[str, Any]]
+"""Figures by name, of every placement."""
+
+
+FILE = ".json"
+"""End of the name of a placement file, which may stand for a policy."""
 
 
 def run(
@@ -41,16 +43,16 @@ def run(
 ) -> None:
     """Place, judge, compare, print, and write what was asked for."""
     spec, slots = _resolved(content, against)
-    _check_files(spec, [out, json_file], pareto, curve)
+    _check_files(spec, [out, json_file], pareto, curve, against)
     with console.status("drawing the trace, placing, replaying ..."):
         placed = place_experts(spec)
         setting = placed.setting
         start = None if curve is None else read_start(spec, setting.problem)
         other = _other(spec, against, slots)
-        columns = _judged(spec, placed, other, against)
+        columns = _judged(placed, other, spec, against)
     console.print(_heading(spec, placed))
-    console.print(figures_table(columns))
-    for line in remarks(spec, placed, columns, against):
+    console.print(figures_table(columns, caps=cap_labels(spec)))
+    for line in remarks(spec, placed, other, columns, against):
         console.print(line)
     if out is not None:
         write_atomic(out, placement_json(placed.placement))
@@ -65,9 +67,11 @@ def run(
 def _resolved(content: dict[str, Any], against: str) -> tuple[RunSpec, int | None]:
     """Return the run, and the redundant slots of the policy to compare with.
 
-    These may be the only ones, beside a policy that takes none.
+    These may be the only ones, beside a policy that takes none. A policy may be a placement file.
     """
     table = dict(content.get("placement", {}))
+    if str(table.get("policy", "")).endswith(FILE):
+        table["file"] = table.pop("policy")
     slots = table.get("redundant") if against in taking("redundant") else None
     if slots is not None and table.get("policy") in set(TAKES) - set(taking("redundant")):
         del table["redundant"]
@@ -75,11 +79,16 @@ def _resolved(content: dict[str, Any], against: str) -> tuple[RunSpec, int | Non
 
 
 def _check_files(
-    spec: RunSpec, files: list[Path | None], pareto: Path | None, curve: Path | None
+    spec: RunSpec,
+    files: list[Path | None],
+    pareto: Path | None,
+    curve: Path | None,
+    against: str,
 ) -> None:
     drawn = [] if pareto is None else front_files(pareto)
     drawn += [] if curve is None else curve_files(curve)
-    check_destinations([*files, *drawn], inputs=input_files(spec))
+    read = [*input_files(spec), against if against.endswith(FILE) else None]
+    check_destinations([*files, *drawn], inputs=read)
 
 
 def _heading(spec: RunSpec, placed: Placed) -> str:
@@ -87,46 +96,52 @@ def _heading(spec: RunSpec, placed: Placed) -> str:
     replayed_or_not = f"{workload.trace.tokens} tokens replayed"
     if placed.placement.redundant:
         replayed_or_not = "not replayed"
+    fitted = ", ".join(Path(path).name for path in spec.placement.domains)
+    domains = f"; fitted on {fitted}" if fitted else ""
     return (
-        f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; {workload.source}; "
-        f"{replayed_or_not}"
+        f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; {workload.source}"
+        f"{domains}; {replayed_or_not}"
     )
 
 
 def _other(spec: RunSpec, policy: str, redundant: int | None) -> Placed | None:
-    """Place by the policy to compare with; None where the caps leave it no placement."""
+    """Place by the policy (or file) to compare with; None where the caps leave it no placement."""
     options = {name: getattr(spec.placement, name) for name in ALWAYS if name != "engine"}
+    if policy.endswith(FILE):
+        table = PlacementSpec(file=policy, **options)
+    else:
+        table = PlacementSpec(policy=policy, redundant=redundant, **options)
     try:
-        return place_experts(
-            spec.model_copy(
-                update={"placement": PlacementSpec(policy=policy, redundant=redundant, **options)}
-            )
-        )
+        return place_experts(spec.model_copy(update={"placement": table}))
     except InfeasibleError:
         return None
 
 
-def _judged(
-    spec: RunSpec, placed: Placed, other: Placed | None, against: str
-) -> dict[str, dict[str, Any]]:
-    """Figures of both placements: replayed, or as the profile expects them of replicas."""
-    both = {placed.placement.policy: placed}
-    if other is not None:
-        both.setdefault(against, other)
+def _judged(placed: Placed, other: Placed | None, spec: RunSpec, against: str) -> Columns:
+    """Figures of both placements: replayed, or as the profile expects them of replicas.
+
+    One column where both are the same placement by the same name.
+    """
+    name = placed.placement.policy
+    both = {name: placed}
+    if other is not None and (against != name or other.placement != placed.placement):
+        both[against if against != name else f"{against}, without options"] = other
     if any(each.placement.redundant for each in both.values()):
         return {name: expected_metrics(each) for name, each in both.items()}
-    return {name: metrics(replayed(spec, each)) for name, each in both.items()}
+    return {
+        name: {**metrics(replayed(spec, each)), **profile_metrics(each)}
+        for name, each in both.items()
+    }
 
 
-def _for_programs(
-    spec: RunSpec, placed: Placed, columns: dict[str, dict[str, Any]], against: str
-) -> dict[str, Any]:
+def _for_programs(spec: RunSpec, placed: Placed, columns: Columns, against: str) -> dict[str, Any]:
+    own, *others = columns.values()
     placement, congestion = placed.placement, placed.choice.congestion
     report, moves = placement.solve, moves_made(spec, placed)
     return {
         "spec": spec.model_dump(mode="json"),
         "policy": placement.policy,
-        **columns[placement.policy],
+        **own,
         "objective": report.objective if report else None,
         "bound": report.bound if report else None,
         "unit": report.unit if report else None,
@@ -140,5 +155,5 @@ def _for_programs(
         "congestion": congestion_figures(congestion) if congestion else None,
         "memory": memory_figures(placed),
         "notes": list(placed.choice.notes),
-        "against": {"policy": against, **columns[against]} if against in columns else None,
+        "against": {"policy": against, **others[0]} if others else None,
     }

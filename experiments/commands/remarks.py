@@ -1,62 +1,78 @@
-"""What `topomoe place` says in sentences, beside the table."""
+"""What `topomoe place` and `simulate` say in sentences, beside the table."""
 
 from __future__ import annotations
 
-from collections import Counter
-from math import isclose
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.commands.balance_said import balance_said
+from experiments.commands.solved import relief, solved
 from experiments.costs import ANYWHERE
-from placement import InfeasibleError, PlacementError, read_placement
-from placement.engines import accepting
+from experiments.metrics import COPIES_TOKENS
+from experiments.run import replay
+from experiments.workload import domain_judged
+from placement import InfeasibleError, PlacementError, evaluate, read_placement
+from placement.engines import ENGINES, accepting, refusal
 from placement.groups import KeepGroups
 from placement.memory import memory_report
 from placement.moves import Moves, transfers
 from placement.search import copies_per_token
-from topologies import LinkClass
 
 if TYPE_CHECKING:
     from experiments.run import Placed
     from experiments.spec import RunSpec
-    from placement import SolveReport
-    from placement.congestion import CongestionResult
-    from topologies import Cluster
+    from placement import Placement
+
+SAME_HOPS = (
+    "Every placement has the same expected hops here: all servers are equally far from the "
+    "tokens. Nothing is to gain on hops; what is left to win is balance, copies and replicas."
+)
 
 _SCATTERED = 1.01
 """More distinct servers a token than with whole groups that are worth a word."""
 
-_UNITS = {
-    "hops": "hops per token and layer, on the policy's own cost",
-    "copies": "copies per token and layer",
-    "copy-hops": "hops of copies per token and layer",
-    "seconds": "seconds per step and layer",
-}
-"""What an objective counts; other units speak for themselves."""
-
 
 def remarks(
-    spec: RunSpec, placed: Placed, columns: dict[str, dict[str, Any]], against: str
+    spec: RunSpec,
+    placed: Placed,
+    other: Placed | None,
+    columns: dict[str, dict[str, Any]],
+    against: str,
 ) -> list[str]:
-    """Return what there is to say of a placement, a sentence each."""
-    lines = [*_what_it_is(spec, placed), *placed.choice.notes]
-    if placed.placement.solve is not None:
-        lines.append(_solve(placed.placement.solve, placed.expected.hops_per_token_layer))
-    if placed.choice.congestion is not None:
-        lines.append(_relief(placed.choice.congestion, placed.setting.router.cluster))
-    lines += [*_memory(placed), *_scattering(placed)]
-    if symmetric(placed.setting.problem.cost) and _whoever_sends(spec, placed):
-        lines.append(
-            "Every placement has the same expected hops here: all servers are equally far from "
-            "the tokens. Nothing is to gain on hops; what is left to win is balance, copies and "
-            "replicas."
-        )
-    elif against in columns and against != placed.placement.policy:
-        lines.append(_gains(columns[placed.placement.policy], columns[against], against))
-    if against not in columns:
+    """Return what there is to say of a placement beside another one, a sentence each.
+
+    Parameters
+    ----------
+    spec, placed
+        The run up to its placement.
+    other
+        What it is compared with; None where the caps leave it no placement.
+    columns
+        Figures of the placement and, if there is another one, of that.
+    against
+        How the other one is called.
+    """
+    own, *others = columns.values()
+    lines = [*described(spec, placed), *_domains(spec, placed, other, against)]
+    lines += _scattering(spec, placed, own)
+    if same_hops(spec, placed.setting.problem.cost, placed.placement):
+        lines.append(SAME_HOPS)
+    if other is None:
         lines.append(f"{against} does not fit the caps and is left out")
+    lines += [_gains(own, figures, against) for figures in others]
     return lines
+
+
+def described(spec: RunSpec, placed: Placed) -> list[str]:
+    """Return what there is to say of a placement alone, a sentence each."""
+    lines = [*_what_it_is(spec, placed), *placed.choice.notes, *balance_said(spec, placed)]
+    lines += solved(spec.placement, placed)
+    if placed.choice.congestion is not None:
+        cluster, replicas = placed.setting.router.cluster, bool(placed.placement.redundant)
+        lines.append(relief(placed.choice.congestion, cluster, redundant=replicas))
+    return [*lines, *_memory(placed)]
 
 
 def moves_made(spec: RunSpec, placed: Placed) -> Moves | None:
@@ -79,24 +95,12 @@ def symmetric(cost: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
     return bool(np.ptp(cost, axis=1).max() <= 1e-9 * max(1.0, float(np.abs(cost).max())))
 
 
-def congestion_figures(result: CongestionResult) -> dict[str, Any]:
-    """Return a certificate for programs."""
-    layers = [
-        {
-            "layer": number,
-            "objective_s": layer.objective_s,
-            "bound_s": layer.bound_s,
-            "busiest_links": list(layer.busiest_links),
-            "pinned_expert": layer.pinned_expert,
-        }
-        for number, layer in enumerate(result.layers)
-    ]
-    return {
-        "objective_s": result.objective_s,
-        "bound_s": result.bound_s,
-        "gap": result.gap,
-        "layers": layers,
-    }
+def same_hops(
+    spec: RunSpec, cost: np.ndarray[Any, np.dtype[np.float64]], *placements: Placement
+) -> bool:
+    """Whether these placements cannot differ in hops: replicas taken by distance do."""
+    anywhere = spec.placement.replica_rule in ANYWHERE
+    return symmetric(cost) and (anywhere or not any(each.redundant for each in placements))
 
 
 def memory_figures(placed: Placed) -> dict[str, Any] | None:
@@ -105,9 +109,12 @@ def memory_figures(placed: Placed) -> dict[str, Any] | None:
     if memory is None:
         return None
     report = memory_report(placed.placement, placed.setting.model, memory)
+    # Slots of MoE and of MTP layers are of one size.
+    mtp = round(report.slots * report.mtp_experts / report.experts) if report.experts else 0
     return {
         "gpu": report.gpu,
         "slots": report.slots,
+        "mtp_slots": mtp,
         "gigabytes": report.gigabytes(),
         "kv_tokens_fit": report.kv_tokens_fit,
     }
@@ -121,8 +128,9 @@ def _memory(placed: Placed) -> list[str]:
     size = figures["gigabytes"]
     experts = size["experts"] + size["mtp_experts"]
     taken = sum(size.values()) - size["free"]
+    mtp = f" and {figures['mtp_slots']} of MTP layers" if figures["mtp_slots"] else ""
     text = (
-        f"memory: the fullest GPU ({figures['gpu']}) holds {figures['slots']} expert slots, "
+        f"memory: the fullest GPU ({figures['gpu']}) holds {figures['slots']} expert slots{mtp}, "
         f"{experts:.2f} GB, and {taken - experts:.2f} GB of other weights and KV cache; "
         f"{size['free']:.2f} GB are free, so that the cache of {figures['kv_tokens_fit']:,} tokens "
         "fits in all"
@@ -130,17 +138,11 @@ def _memory(placed: Placed) -> list[str]:
     return [text]
 
 
-def _whoever_sends(spec: RunSpec, placed: Placed) -> bool:
-    """Whether hops depend on servers alone: replicas taken by distance make them differ."""
-    return not placed.placement.redundant or spec.placement.replica_rule in ANYWHERE
-
-
 def _what_it_is(spec: RunSpec, placed: Placed) -> list[str]:
     """Say which engines load the placement, what moves and what is replicated."""
     placement, lines = placed.placement, []
     if spec.placement.engine is None:
-        loading = ", ".join(accepting(placement)) or "none"
-        lines.append(f"engines that would load this placement: {loading} (--engine adds its rules)")
+        lines.append(_engines(placement))
     if placement.redundant:
         each = placement.redundant / placement.layers
         lines.append(
@@ -150,84 +152,104 @@ def _what_it_is(spec: RunSpec, placed: Placed) -> list[str]:
         )
     moves = moves_made(spec, placed)
     if moves is not None:
-        lines.append(
-            f"moves {moves.slots:,} of {moves.experts:,} slots, {moves.inside:,} of them inside "
-            f"their server; {100 * moves.kept:.1f} % of the expert-server pairs stay"
-        )
+        lines.append(_moves(spec, placed, moves))
     return lines
 
 
-def _solve(report: SolveReport, hops: float) -> str:
-    limit = f", stopped by the {report.limit} limit" if report.limit else ""
-    text = f"solve: {report.status}, {report.seconds:.3f} s{limit}"
-    if report.unit == "hops" and isclose(report.objective, hops, rel_tol=1e-6, abs_tol=1e-9):
-        return text
-    # The table has hops as expected from the profile, which this objective is not.
-    bound = "none" if report.bound is None else f"{report.bound:.6g} (gap {report.gap:.2%})"
-    return (
-        f"{text}; minimised {report.objective:.6g} {_UNITS.get(report.unit, report.unit)}, proven "
-        f"lower bound {bound}"
+def _engines(placement: Placement) -> str:
+    """Say which engines load the placement, and why the others do not."""
+    reasons: dict[str, list[str]] = {}
+    for name, rules in ENGINES.items():
+        why = refusal(placement, rules)
+        if why is not None:
+            reasons.setdefault(why, []).append(name)
+    loading = ", ".join(accepting(placement)) or "none"
+    text = f"engines that would load this placement: {loading} (--engine adds its rules)"
+    return "; ".join([text, *(f"not {', '.join(e)}: {why}" for why, e in reasons.items())])
+
+
+def _moves(spec: RunSpec, placed: Placed, moves: Moves) -> str:
+    text = f"moves {moves.slots:,} of {moves.experts:,} slots, "
+    had = read_placement(spec.placement.previous or "").redundant
+    fresh = placed.placement.redundant - had
+    if fresh > 0:
+        text += f"{fresh:,} of them for new replicas, "
+    text += (
+        f"{moves.inside:,} of them inside their server; {100 * moves.kept:.1f} % of the "
+        "expert-server pairs stay"
     )
+    if spec.placement.max_moves is not None:
+        place = "GPU" if spec.placement.beta_scope == "gpu" else "server"
+        counted = f" (--max-moves counts experts that leave their {place}"
+        text += f"{counted}; new replicas come on top)" if fresh > 0 else f"{counted})"
+    return text
 
 
-def _relief(result: CongestionResult, cluster: Cluster) -> str:
-    """Say which links placement cannot relieve."""
-    pinned = [at for at, layer in enumerate(result.layers) if layer.pinned_expert is not None]
-    classes = Counter(
-        LinkClass(cluster.link_class[link]).name.lower()
-        for layer in result.layers
-        for link in layer.busiest_links
-    )
-    kinds = ", ".join(f"{name} {count}" for name, count in sorted(classes.items()))
-    busiest = f"busiest links of layers and directions: {kinds}"
-    if not pinned:
-        return f"{busiest}; no layer's is kept busy by a single expert"
-    first = result.layers[pinned[0]]
-    link = first.busiest_links[0]
-    return (
-        f"{busiest}; in {len(pinned)} of {len(result.layers)} layers one expert alone keeps its "
-        f"GPU's own link this busy (layer {pinned[0]}: expert {first.pinned_expert}, "
-        f"{_node(cluster, int(cluster.link_src[link]))} to "
-        f"{_node(cluster, int(cluster.link_dst[link]))}): no placement relieves it, only replicas "
-        "(--redundant)"
-    )
+def _domains(spec: RunSpec, placed: Placed, other: Placed | None, against: str) -> list[str]:
+    """Say how many copies a token of every training domain sends, on sequences not trained on."""
+    table = spec.placement
+    texts = []
+    for path in table.domains:
+        tokens = domain_judged(placed.setting.model, Path(path)).topk
+        sample = tokens[:: -(-len(tokens) // COPIES_TOKENS)]
+        have, *had = (
+            copies_per_token(each.placement, sample, scope=table.beta_scope)
+            for each in (placed, other)
+            if each is not None
+        )
+        beside = f" ({against} {had[0]:.3f})" if had else ""
+        texts.append(f"{Path(path).name} {have:.3f}{beside}")
+    place = "GPU" if table.beta_scope == "gpu" else "server"
+    head = f"copies ({place}s per token and layer) on the odd sequences of each domain"
+    return [f"{head}: {', '.join(texts)}"] if texts else []
 
 
-def _node(cluster: Cluster, node: int) -> str:
-    if node < cluster.gpus:
-        return f"GPU {node}"
-    if node < cluster.first_switch:
-        return f"NVLink of server {node - cluster.gpus}"
-    return f"switch {node - cluster.first_switch}"
+def _scattering(spec: RunSpec, placed: Placed, figures: dict[str, Any]) -> list[str]:
+    """Say how many servers a token meets more than with whole routing groups, and what these cost.
 
-
-def _scattering(placed: Placed) -> list[str]:
-    """Say how many servers a token meets more than with whole routing groups, on judged tokens."""
-    problem, placement = placed.setting.problem, placed.placement
-    groups = problem.n_group
+    Servers are counted on judged tokens.
+    """
+    setting, placement = placed.setting, placed.placement
+    problem, groups = setting.problem, setting.problem.n_group
     if groups is None or not 1 < problem.servers <= groups or placement.redundant:
         return []
     try:
         kept = KeepGroups()(problem)
     except (PlacementError, InfeasibleError):
         return []
-    tokens = placed.setting.workload.trace.topk
+    tokens = setting.workload.trace.topk
     have, whole = (copies_per_token(each, tokens, scope="server") for each in (placement, kept))
     if have <= whole * _SCATTERED:
         return []
+    priced, step = evaluate(kept, problem), replay(spec, setting, kept).step_s
     text = (
         f"a token meets {have:.2f} distinct servers instead of {whole:.2f} with whole routing "
-        "groups: where a message goes once per server, --keep-groups sends that much less"
+        "groups: where a message goes once per server, --keep-groups sends that much less. Its "
+        f"price: busiest server {priced.balance_server:.2f} x the mean instead of "
+        f"{placed.expected.balance_server:.2f}, hops "
+        f"{_change(priced.hops_per_token_layer, placed.expected.hops_per_token_layer)}, step "
+        f"{_change(step, figures['step_s'])} with a message per expert"
     )
     return [text]
 
 
 def _gains(figures: dict[str, Any], others: dict[str, Any], against: str) -> str:
     if "step_s" not in figures:
-        hops = figures["expected_hops"] / others["expected_hops"] - 1
-        return f"against {against}: expected hops {100 * hops:+.1f} %"
-    hops = figures["hops_per_token_layer"] / others["hops_per_token_layer"] - 1
-    step = figures["step_s"] / others["step_s"] - 1
-    return (
-        f"against {against} on the same tokens: hops {100 * hops:+.1f} %, step {100 * step:+.1f} %"
+        hops, gpu = (_change(figures[k], others[k]) for k in ("expected_hops", "balance_gpu"))
+        return (
+            f"against {against}, from the profile: hops {hops}, busiest GPU {gpu}; no step time, "
+            "for replicas are not replayed"
+        )
+    hops, step, gpu = (
+        _change(figures[key], others[key])
+        for key in ("hops_per_token_layer", "step_s", "profile_balance_gpu")
     )
+    return (
+        f"against {against} on the same tokens: hops {hops}, step {step}, busiest GPU {gpu} "
+        "(profile)"
+    )
+
+
+def _change(new: float, old: float) -> str:
+    """Return the relative change; of nothing there is none."""
+    return f"{100 * (new / old - 1):+.1f} %" if old > 0 else f"{new - old:+.3g}"

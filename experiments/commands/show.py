@@ -19,16 +19,22 @@ console = Console(highlight=False, markup=False, emoji=False)
 
 LABELS = {
     "hops_per_token_layer": "hops per token and layer, replayed",
-    "expected_hops": "expected from the profile",
-    "bound_hops": "proven lower bound",
-    "gap": "gap",
+    "expected_hops": "expected hops per token and layer (profile)",
+    "bound_hops": "proven lower bound of these hops",
+    "gap": "gap of the hops",
     "byte_hops": "byte-hops",
-    "balance_server": "busiest server / mean",
-    "balance_gpu": "busiest GPU / mean",
+    "profile_balance_server": "busiest server / mean (profile)",
+    "balance_server": "busiest server / mean, replayed",
+    "profile_balance_gpu": "busiest GPU / mean (profile)",
+    "balance_gpu": "busiest GPU / mean, replayed",
+    "balance_gpu_bound": "least possible busiest GPU / mean",
+    "balance_gpu_gap": "gap of the busiest GPU",
     "balancedness": "balancedness (mean / busiest GPU)",
     "gpus_per_token_layer": "GPUs per token and layer",
     "servers_per_token_layer": "servers per token and layer",
-    "busiest_link_s": "busiest link, us a layer",
+    "expected_gpus_per_token": "expected copies (GPUs per token and layer)",
+    "expected_servers_per_token": "expected copies (servers per token and layer)",
+    "busiest_link_s": "busiest link, us a layer, replayed",
     "step_s": "step, ms",
     "exposed_comm_s": "exposed communication, ms",
     "compute_s": "a GPU computes, ms",
@@ -41,6 +47,13 @@ LABELS = {
 }
 """Figures of a run, in the order tables list them."""
 
+_NOT_REPLAYED = {
+    "balance_server": "busiest server / mean (profile)",
+    "balance_gpu": "busiest GPU / mean (profile)",
+    "balancedness": "balancedness (profile: mean / busiest GPU)",
+}
+"""Labels of figures that come from the profile where nothing is replayed."""
+
 _SCALE = {"busiest_link_s": 1e6, "queue_wait_mean_s": 1e6, "queue_wait_max_s": 1e6} | {
     "step_s": 1e3,
     "exposed_comm_s": 1e3,
@@ -51,16 +64,32 @@ _SCALE = {"busiest_link_s": 1e6, "queue_wait_mean_s": 1e6, "queue_wait_max_s": 1
 }
 
 
-def figures_table(columns: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Lay out the figures of runs side by side, one column a run; absent ones as a dash."""
+def figures_table(
+    columns: Mapping[str, Mapping[str, Any]], *, caps: Mapping[str, str] | None = None
+) -> Table:
+    """Lay out the figures of runs side by side, one column a run; absent ones as a dash.
+
+    Parameters
+    ----------
+    columns
+        Figures by their names in `LABELS`, of every run.
+    caps
+        What to write behind the label of a figure.
+    """
+    replayed = any("step_s" in figures for figures in columns.values())
+    labels = LABELS if replayed else LABELS | _NOT_REPLAYED
     table = Table(show_edge=False, header_style="bold")
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
-    for key, label in LABELS.items():
+    for key, label in labels.items():
         values = [figures.get(key) for figures in columns.values()]
         if any(value is not None for value in values):
-            table.add_row(label, *(_text(key, value) for value in values))
+            said = (caps or {}).get(key)
+            table.add_row(
+                label if said is None else f"{label}, {said}",
+                *(_text(key, value) for value in values),
+            )
     return table
 
 
@@ -73,7 +102,7 @@ def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
 def _text(key: str, value: float | None) -> str:
     if value is None:
         return "-"
-    if key == "gap":
+    if key in ("gap", "balance_gpu_gap"):
         return f"{100 * value:.3g} %"
     if key == "byte_hops":
         return f"{value:.4g}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.atomic import check_destinations, staged, write_atomic
+from experiments.commands.balance_said import cap_labels
+from experiments.commands.remarks import described
 from experiments.commands.show import console, figures_table, write_json
-from experiments.metrics import metrics
+from experiments.metrics import metrics, profile_metrics
 from experiments.outputs import parquet
 from experiments.run import execute
 from experiments.spec import RunSpec, input_files
 from experiments.tables import read_toml, resolve
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from sim import SimResult
@@ -29,15 +30,15 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
     files = [out / f"{name}.parquet" for name in TABLES] if out is not None else []
     check_destinations([*files, json_file, perfetto], inputs=[run_file, *input_files(spec)])
     result = execute(spec)
-    figures = metrics(result) | result.replay.step_metrics()
+    figures = {**metrics(result), **profile_metrics(result), **result.replay.step_metrics()}
     console.print(
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention, {spec.network.kind} "
         f"network with {spec.network.routing} routing, {_step(spec)}; "
         f"{result.setting.workload.source}; {result.replay.tokens} tokens"
     )
-    console.print(figures_table({result.placement.policy: figures}))
-    for note in result.choice.notes:
-        console.print(note)
+    console.print(figures_table({result.placement.policy: figures}, caps=cap_labels(spec)))
+    for line in described(spec, result):
+        console.print(line)
     if out is not None:
         with staged(out) as stage:
             for name, table in tables(result.replay).items():
