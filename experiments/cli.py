@@ -96,7 +96,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     beta_price: placing.BetaPrice = None,
     beta_scope: placing.BetaScope = "server",
     redundant: placing.Redundant = None,
-    replica_rule: placing.ReplicaRule = "equal",
+    replica_rule: placing.ReplicaRule = None,
     previous: placing.Previous = None,
     max_moves: placing.MaxMoves = None,
     move_price: placing.MovePrice = None,
@@ -160,7 +160,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
     tokens: options.Tokens = None,
     seed: options.Seed = 0,
     bytes_per_parameter: placing.ExpertBytes = None,
-    replica_rule: placing.ReplicaRule = "equal",
+    replica_rule: placing.ReplicaRule = None,
     json_file: options.JsonFile = None,
 ) -> None:
     """Say what moving from the OLD placement to the NEW one costs and gains.

@@ -79,6 +79,28 @@ APART: tuple[tuple[tuple[str, ...], str], ...] = (
 """Options of which at most one is given, and why."""
 
 
+ENGINE_RULES = {"sglang": ("sglang_static", "sglang_dynamic"), "vllm": ("vllm_modulo",)}
+"""Rules by which engines take replicas, the first by default; the others take them equally."""
+
+
+def engine_rule(engine: object) -> str:
+    """Return the replica rule that an engine runs, ``equal`` without one."""
+    return (
+        ENGINE_RULES[engine][0] if isinstance(engine, str) and engine in ENGINE_RULES else "equal"
+    )
+
+
+def rule_refusal(engine: str | None, rule: str) -> str | None:
+    """Say why an engine would never run a replica rule: it is another engine's."""
+    if engine is None:
+        return None
+    owner = next((name for name, rules in ENGINE_RULES.items() if rule in rules), engine)
+    if owner == engine:
+        return None
+    own = " or ".join(f"'{each}'" for each in ENGINE_RULES.get(engine, ("equal",)))
+    return f"the replica rule '{rule}' is {owner}'s, and the engine is {engine}, which runs {own}"
+
+
 def refusal(policy: str, asked: Iterable[str]) -> str | None:
     """Say in one line why these options do not go together; None if they do.
 

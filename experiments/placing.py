@@ -106,10 +106,10 @@ Redundant: TypeAlias = Annotated[
     ),
 ]
 ReplicaRule: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="Which replica a token will take: equal, nearest, lp, sglang_static, "
-        "sglang_dynamic or vllm_modulo. Figures are under this rule."
+        "sglang_dynamic or vllm_modulo; by default --engine's, else equal. Figures are under it."
     ),
 ]
 Previous: TypeAlias = Annotated[

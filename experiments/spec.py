@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import PurePath
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from experiments.combine import ALWAYS, refusal
+from experiments.combine import ALWAYS, engine_rule, refusal, rule_refusal
 from experiments.limits import (
     MAX_BETA,
     MAX_BYTES_PER_PARAMETER,
@@ -150,8 +150,8 @@ class PlacementSpec(Table):
         A layer that cannot meet beta gets the least cap found; or load above the cap is not
         forbidden but costs so many hops (copies) per token and layer for one mean load.
     redundant, replica_rule
-        Slots of a layer beyond one per expert, and the rule by which tokens take replicas: what
-        is placed is judged under it.
+        Slots of a layer beyond one per expert, and the rule by which tokens take replicas, by
+        default the engine's: what is placed is judged under it.
     previous, max_moves, move_price, move_price_gb
         From the placement in the file `previous`: at most so many experts move, or each move
         saves so many hops (copies) per token and layer, for itself or for each 1e9 bytes moved.
@@ -215,9 +215,18 @@ class PlacementSpec(Table):
     search_seed: Seed = 0
     engine: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rule_of_the_engine(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("replica_rule") is not None:
+            return content
+        return {**content, "replica_rule": engine_rule(content.get("engine"))}
+
     @model_validator(mode="after")
     def _one_problem(self) -> PlacementSpec:
-        asked = self.asked
+        asked, why = self.asked, rule_refusal(self.engine, self.replica_rule)
+        if why is not None:
+            raise ValueError(why)
         if self.file is not None:
             new = [option for option in asked if option not in ALWAYS]
             if new:

@@ -9,6 +9,7 @@ from experiments.choice import read_fitting
 from experiments.commands.show import console
 from experiments.curves import point_rows
 from experiments.errors import ExperimentError
+from placement import evaluate
 from placement.moves import curve
 
 if TYPE_CHECKING:
@@ -59,10 +60,20 @@ def write_curve(start: Placement, problem: PlacementProblem, folder: Path) -> No
         write_atomic(stage / "curve.csv", text)
         _draw(rows, stage)
     first, last = rows.iloc[0], rows.iloc[-1]
+    if first["moved"] > 0:
+        console.print(
+            f"the placement to start from breaks a cap of C_layer {problem.layer_slots} or C_exp "
+            f"{problem.server_slots}: {first['moved']:,} moves go into keeping them, and leave "
+            f"{first['hops']:.4f} hops instead of its {_hops(start, problem):.4f}"
+        )
     console.print(
         f"{last['moved']:,} moves save {first['hops'] - last['hops']:.4f} of {first['hops']:.4f} "
         f"hops; the curve of moves against hops is written to {folder}/"
     )
+
+
+def _hops(placement: Placement, problem: PlacementProblem) -> float:
+    return evaluate(placement, problem).hops_per_token_layer
 
 
 def _draw(rows: pd.DataFrame, folder: Path) -> None:

@@ -12,10 +12,11 @@ from experiments.commands.balance_said import cap_labels
 from experiments.commands.curve import curve_files, read_start, write_curve
 from experiments.commands.front import front_files, write_front
 from experiments.commands.remarks import memory_figures, moves_made, remarks, symmetric
-from experiments.commands.show import console, figures_table, write_json
+from experiments.commands.show import console, figures_table, replayed, write_json
 from experiments.commands.solved import congestion_figures
 from experiments.metrics import expected_metrics, metrics, profile_metrics
-from experiments.run import place_experts, replayed
+from experiments.run import place_experts
+from experiments.run import replayed as run_replayed
 from experiments.spec import PlacementSpec, RunSpec, input_files
 from experiments.tables import resolve
 from placement import InfeasibleError, placement_json
@@ -51,7 +52,7 @@ def run(
         other = _other(spec, against, slots)
         columns = _judged(placed, other, spec, against)
     console.print(_heading(spec, placed))
-    console.print(figures_table(columns, caps=cap_labels(spec)))
+    console.print(figures_table(columns, caps=cap_labels(spec, replayed=replayed(columns))))
     for line in remarks(spec, placed, other, columns, against):
         console.print(line)
     if out is not None:
@@ -129,7 +130,7 @@ def _judged(placed: Placed, other: Placed | None, spec: RunSpec, against: str) -
     if any(each.placement.redundant for each in both.values()):
         return {name: expected_metrics(each) for name, each in both.items()}
     return {
-        name: {**metrics(replayed(spec, each)), **profile_metrics(each)}
+        name: {**metrics(run_replayed(spec, each)), **profile_metrics(each)}
         for name, each in both.items()
     }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.combine import ENGINE_RULES
 from experiments.commands.balance_said import balance_said
 from experiments.commands.solved import relief, solved
 from experiments.costs import ANYWHERE
@@ -150,10 +151,19 @@ def _what_it_is(spec: RunSpec, placed: Placed) -> list[str]:
             f"rule '{spec.placement.replica_rule}': priced from the profile, for a replay takes "
             "one slot per expert"
         )
+        lines += _rule_of_the_engine(spec)
     moves = moves_made(spec, placed)
     if moves is not None:
         lines.append(_moves(spec, placed, moves))
     return lines
+
+
+def _rule_of_the_engine(spec: RunSpec) -> list[str]:
+    """Say where the engine runs another rule than the one that figures are under."""
+    engine, rule = spec.placement.engine, spec.placement.replica_rule
+    if engine is None or rule in (own := ENGINE_RULES.get(engine, ("equal",))):
+        return []
+    return [f"{engine} runs the rule '{own[0]}', the figures are under '{rule}'"]
 
 
 def _engines(placement: Placement) -> str:

@@ -76,8 +76,7 @@ def figures_table(
     caps
         What to write behind the label of a figure.
     """
-    replayed = any("step_s" in figures for figures in columns.values())
-    labels = LABELS if replayed else LABELS | _NOT_REPLAYED
+    labels = LABELS if replayed(columns) else LABELS | _NOT_REPLAYED
     table = Table(show_edge=False, header_style="bold")
     table.add_column("")
     for name in columns:
@@ -91,6 +90,11 @@ def figures_table(
                 *(_text(key, value) for value in values),
             )
     return table
+
+
+def replayed(columns: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether figures are of replays, rather than what the profile expects."""
+    return any("step_s" in figures for figures in columns.values())
 
 
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:

@@ -36,7 +36,9 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         f"network with {spec.network.routing} routing, {_step(spec)}; "
         f"{result.setting.workload.source}; {result.replay.tokens} tokens"
     )
-    console.print(figures_table({result.placement.policy: figures}, caps=cap_labels(spec)))
+    console.print(
+        figures_table({result.placement.policy: figures}, caps=cap_labels(spec, replayed=True))
+    )
     for line in described(spec, result):
         console.print(line)
     if out is not None:

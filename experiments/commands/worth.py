@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from experiments.atomic import check_destinations
-from experiments.commands.remarks import symmetric
+from experiments.commands.remarks import same_hops
 from experiments.commands.show import console, write_json
+from experiments.costs import ANYWHERE
 from experiments.run import prepare
 from experiments.spec import RunSpec, input_files
 from experiments.tables import resolve
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from placement.moves.worth import Worth
+
+
+_WITHOUT_LINKS = (
+    "without busiest links: loads of GPUs alone decide them under data-parallel attention, with "
+    "routing by 'shares' and replicas taken wherever a token is, by "
+    f"{', '.join(ANYWHERE)}; asked for: {{attention}} attention, {{routing}}, '{{rule}}'"
+)
 
 
 def run(
@@ -49,7 +57,13 @@ def run(
     )
     console.print(_moving(result))
     console.print(_gains(result))
-    if symmetric(setting.problem.cost):
+    if result.old.busiest_s is None:
+        console.print(
+            _WITHOUT_LINKS.format(
+                attention=spec.attention.kind, routing=spec.network.routing, rule=rule
+            )
+        )
+    if same_hops(spec, setting.problem.cost, before, after):
         console.print(
             "Every placement has the same expected hops here: all servers are equally far from "
             "the tokens. 0 % to gain on hops."

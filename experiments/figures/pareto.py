@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TABLE = "front table"
+_AXES = ("balance", "hops")
+_CLOSE = 0.04
+"""Part of the range of both axes below which two labels would print over each other."""
 _FRONT: dict[str, Any] = {"color": "#0B3C74", "marker": "D", "markersize": 4, "linewidth": 1.6}
 _BOUND: dict[str, Any] = {"color": INK, "linewidth": 0.7, "linestyle": "--", "marker": "_"}
 _OTHER: dict[str, Any] = {"color": "#808080", "linestyle": "none", "marker": "s", "markersize": 4}
@@ -45,8 +48,8 @@ def figure(front: pd.DataFrame, *, scope: str, others: pd.DataFrame | None = Non
         axes = drawn.subplots()
         axes.plot(rows["balance"], rows["hops"], **_FRONT)
         axes.plot(rows["balance"], rows["bound"], **_BOUND)
-        for _, row in rows.iterrows():
-            _name(axes, (row["balance"], row["hops"]), f"{row['beta']:g}")
+        for at, text in _labels(rows):
+            _name(axes, at, text)
         handles = _handles()
         if others is not None:
             _mark(axes, others)
@@ -65,6 +68,22 @@ def _mark(axes: Axes, others: pd.DataFrame) -> None:
     axes.plot(rows["balance"], rows["hops"], **_OTHER)
     for _, row in rows.iterrows():
         _name(axes, (row["balance"], row["hops"]), str(row["policy"]), side="right")
+
+
+def _labels(rows: pd.DataFrame) -> list[tuple[tuple[float, float], str]]:
+    """Return points and the caps that lead to them: one label where several nearly meet."""
+    spans = [max(float(rows[column].max() - rows[column].min()), 1e-12) for column in _AXES]
+    labels: list[tuple[tuple[float, float], list[float]]] = []
+    for _, row in rows.iterrows():
+        at = (float(row["balance"]), float(row["hops"]))
+        if labels:
+            last = labels[-1][0]
+            apart = [abs(a - b) / span for a, b, span in zip(at, last, spans, strict=True)]
+            if max(apart) < _CLOSE:
+                labels[-1][1].append(float(row["beta"]))
+                continue
+        labels.append((at, [float(row["beta"])]))
+    return [(at, ", ".join(f"{beta:g}" for beta in sorted(betas))) for at, betas in labels]
 
 
 def _name(axes: Axes, at: tuple[float, float], text: str, side: str = "left") -> None:

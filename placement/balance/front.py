@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from placement.balance.balanced import Balanced
+from placement.balance.caps import TOLERANCE, Places
 from placement.objective import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from placement.placement import Placement
     from placement.problem import PlacementProblem
 
 
@@ -26,6 +30,8 @@ class ParetoPoint:
         Hops per token and layer, and their proven lower bound under the same caps.
     balance
         Mean over layers of the largest over the mean load of a place.
+    relaxed
+        Layers that could not meet the cap and got the least load found as theirs.
     seconds
         Wall time of the solve.
     """
@@ -34,6 +40,7 @@ class ParetoPoint:
     hops: float
     bound: float
     balance: float
+    relaxed: int
     seconds: float
 
 
@@ -68,7 +75,18 @@ def pareto(
                 hops=judged.hops_per_token_layer,
                 bound=report.bound_hops,
                 balance=judged.balance_gpu if scope == "gpu" else judged.balance_server,
+                relaxed=_relaxed(problem, placement, beta, scope),
                 seconds=report.seconds,
             )
         )
     return points
+
+
+def _relaxed(problem: PlacementProblem, placement: Placement, beta: float, scope: str) -> int:
+    """Count the layers whose busiest place is above the cap."""
+    places = Places.of(problem, scope).server.size
+    place = placement.gpu_of_expert.astype(np.int64) // (placement.gpus // places)
+    flat = (np.arange(problem.layers)[:, None] * places + place).ravel()
+    heat = np.bincount(flat, problem.profile.load.ravel(), problem.layers * places)
+    busiest = heat.reshape(problem.layers, places).max(axis=1) * places
+    return int((busiest > beta * (1 + TOLERANCE)).sum())

@@ -183,9 +183,11 @@ class Worth:
         if self.moved_slots == 0:
             return "nothing moves: both placements put the same experts on the same GPUs"
         if self.step_gain is None:
+            turn = "fall" if self.hops_gain > 0 else "rise"
+            by = f"{turn} by {abs(self.hops_gain):.2%}" if self.hops_gain else "stay as they are"
             return (
-                f"no break-even without step times: of the expected hops {self.hops_gain:.2%} is "
-                "saved, the rest is for you to weigh"
+                f"no break-even without step times: expected hops {by}, the rest is for you to "
+                "weigh"
             )
         tokens = self.break_even_tokens
         if tokens is not None:

@@ -193,10 +193,12 @@ class Replicated:
         gpus = base.servers * base.gpus_per_server
         slots = base.experts + self.redundant
         if self.redundant < 0 or slots % gpus:
+            below = self.redundant - slots % gpus
+            above = max(self.redundant, 0) + -(base.experts + max(self.redundant, 0)) % gpus
+            would = f"{below} or {above}" if below >= 0 else f"{above}"
             raise PlacementError(
                 f"policy '{self.name}': {base.experts} experts and {self.redundant} redundant "
-                f"slots must divide by {gpus} GPUs; redundant="
-                f"{max(self.redundant, 0) + -(base.experts + max(self.redundant, 0)) % gpus} would"
+                f"slots must divide by {gpus} GPUs; redundant={would} would"
             )
         if slots > base.experts * gpus:
             raise InfeasibleError(
