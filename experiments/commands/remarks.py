@@ -12,7 +12,7 @@ from experiments.commands.balance_said import balance_said
 from experiments.commands.solved import relief, solved
 from experiments.costs import ANYWHERE
 from experiments.metrics import COPIES_TOKENS
-from experiments.run import replay
+from experiments.replaying import replay
 from experiments.workload import domain_judged
 from placement import InfeasibleError, PlacementError, evaluate, read_placement
 from placement.engines import ENGINES, accepting, refusal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.atomic import check_destinations, staged, write_atomic
@@ -16,6 +15,8 @@ from experiments.spec import RunSpec, input_files
 from experiments.tables import read_toml, resolve
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from sim import SimResult
