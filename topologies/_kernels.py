@@ -31,7 +31,8 @@ def cost_rows(
     """Return int32 [targets, switches]: the cheapest way to the nearest switch of each label.
 
     Costs are corrected along a first-in first-out queue: breadth-first search where all weights
-    are equal, Bellman-Ford with a queue otherwise. Weights must be symmetric.
+    are equal, Bellman-Ford with a queue otherwise. Edges are followed from the targets: give
+    them reversed where they do not run both ways.
     """
     switches = len(indptr) - 1
     rows = np.full((len(targets), switches), UNREACHED, dtype=np.int32)

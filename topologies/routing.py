@@ -67,6 +67,10 @@ class Router:
         ``direct``, ``sender`` or ``receiver``, as in `topologies.cards`; the cluster's own by
         default. It is the router's because libraries choose it, not cables; and a cluster's
         because a fabric without links between its rails leaves no choice.
+    dead_links
+        Numbers of links that nothing crosses: routes are the shortest ones without them, by the
+        same rule (which the intact fabric must give a meaning to). A detour of ``valiant`` or
+        ``ugal`` is not taken to where not all switches can come away from.
 
     Raises
     ------
@@ -81,6 +85,7 @@ class Router:
         *,
         seed: int = 0,
         rail_rule: str | None = None,
+        dead_links: ArrayLike = (),
     ) -> None:
         if rule not in RULES:
             raise RoutingError(f"unknown routing rule {rule!r}; allowed: {', '.join(RULES)}")
@@ -92,14 +97,74 @@ class Router:
         self.rail_rule = cluster.rail_rule if rail_rule is None else rail_rule
         self._cards = Cards(cluster, self.rail_rule)
         self._memory = PathMemory()
+        self._dead = np.zeros(cluster.links, dtype=np.bool_)
+        self._dead[indices("dead_links", np.asarray(dead_links, dtype=np.int64), cluster.links)] = (
+            True
+        )
+        self._without: dict[bytes, Router] = {}
         if rule in ("dmodk", "valiant", "ugal"):
+            from topologies.switch_graph import SwitchGraph  # noqa: PLC0415  loads numba
             from topologies.walks import check_rule  # noqa: PLC0415  loads numba
 
-            check_rule(cluster, self._graph, rule)
+            intact = SwitchGraph(cluster) if self._dead.any() else self._graph
+            check_rule(cluster, intact, rule)
 
     def __repr__(self) -> str:
         """Name the rule and the cluster."""
         return f"<Router by {self.rule} on {self.cluster!r}>"
+
+    def without(self, dead_links: ArrayLike) -> Router:
+        """Return the router by the same rules over the intact cluster less `dead_links`.
+
+        Raises
+        ------
+        RoutingError
+            If a link does not exist.
+        """
+        dead = np.unique(indices("dead_links", dead_links, self.cluster.links))
+        if np.array_equal(dead, np.flatnonzero(self._dead)):
+            return self
+        if dead.tobytes() not in self._without:
+            self._without[dead.tobytes()] = Router(
+                self.cluster, self.rule, seed=self.seed, rail_rule=self.rail_rule, dead_links=dead
+            )
+        return self._without[dead.tobytes()]
+
+    def has_route(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.bool_]:
+        """Return bool [pairs]: whether links that are not dead lead from each GPU to the other.
+
+        Raises
+        ------
+        RoutingError
+            If a GPU does not exist.
+        """
+        first, last = self._ends(src, dst)
+        there = ~self._own_link_dead(first, last)
+        leaves = self._cards.switches(first, last)
+        far = leaves[0] >= 0
+        there[far] &= self._graph.reached(leaves[0][far], leaves[1][far])
+        return there
+
+    def onward(self, switch: ArrayLike, src: ArrayLike, dst: ArrayLike) -> Paths:
+        """Return the paths of messages from src to dst that have come as far as a switch.
+
+        Parameters
+        ----------
+        switch
+            int [flows]: network switches.
+        src, dst
+            int [flows]: GPUs in different servers.
+
+        Raises
+        ------
+        RoutingError
+            If the rule splits flows, a GPU or switch does not exist or there is no route.
+        """
+        if self.rule == "shares":
+            raise RoutingError("a single path was asked of rule 'shares'; use 'hash'")
+        at = indices("switch", switch, self.cluster.switches)
+        first, last = self._ends(src, dst)
+        return self._walker.onward(at, (first, last), self.rule)
 
     @property
     def shortest(self) -> bool:
@@ -110,7 +175,7 @@ class Router:
     def _graph(self) -> SwitchGraph:
         from topologies.switch_graph import SwitchGraph  # noqa: PLC0415  loads numba
 
-        return SwitchGraph(self.cluster)
+        return SwitchGraph(self.cluster, self._dead if self._dead.any() else None)
 
     @cached_property
     def _walker(self) -> Walker:
@@ -181,7 +246,7 @@ class Router:
         RoutingError
             If a GPU does not exist.
         """
-        first, last = self._pairs(src, dst)
+        first, last = self._ends(src, dst)
         out, into = self._cards.of(first, last)
         far = self._cards.outside(first, last)
         return np.where(far, out, first), np.where(far, into, last)
@@ -398,6 +463,25 @@ class Router:
         return total
 
     def _pairs(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the GPUs, after checking that their own links are not dead."""
+        first, last = self._ends(src, dst)
+        if self._dead.any():
+            cut = self._own_link_dead(first, last)
+            if cut.any():
+                at = int(cut.argmax())
+                raise RoutingError(
+                    f"no route from GPU {first[at]} to GPU {last[at]}: a link of theirs is dead"
+                )
+        return first, last
+
+    def _own_link_dead(
+        self, first: NDArray[np.int64], last: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        own = np.concatenate(self._cards.own_links(first, last), axis=1)
+        dead: NDArray[np.bool_] = np.any(self._dead[own] & (own >= 0), axis=1)
+        return dead
+
+    def _ends(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         first = indices("src", src, self.cluster.gpus)
         second = indices("dst", dst, self.cluster.gpus)
         if len(first) != len(second):

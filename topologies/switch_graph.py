@@ -28,7 +28,7 @@ class CostTable:
     Parameters
     ----------
     edges
-        ``(indptr, neighbour, weight)`` of the switches.
+        ``(indptr, neighbour, weight)`` of the switches, against the way that is to be costed.
     label
         int64 [switches]: the target (or group) that each switch belongs to.
     """
@@ -78,10 +78,21 @@ class SwitchGraph:
         Costs modulo it are hops.
     group
         int64 [switches]: the group of every switch.
+    intact
+        Whether all links have their edges.
+
+    Parameters
+    ----------
+    cluster
+        The cluster.
+    dead
+        bool [links]: links without an edge; by default none.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
-        between = np.flatnonzero(cluster.link_class >= LinkClass.LOCAL)
+    def __init__(self, cluster: Cluster, dead: NDArray[np.bool_] | None = None) -> None:
+        alive = cluster.link_class >= LinkClass.LOCAL
+        self.intact = dead is None
+        between = np.flatnonzero(alive if dead is None else alive & ~dead)
         src = cluster.link_src[between] - cluster.first_switch
         dst = cluster.link_dst[between] - cluster.first_switch
         weight = np.ones(len(between), dtype=np.int32)
@@ -96,7 +107,13 @@ class SwitchGraph:
         self.group = cluster.group_of_switch.astype(np.int64)
         self._latency = cluster.latency_s[self.link]
         self._latencies = np.empty((0, cluster.switches))
-        self._switches = CostTable(self._plain, np.arange(cluster.switches))
+        # Costs spread from the targets against the edges, which run both ways until one is dead.
+        self._towards = self._plain
+        if dead is not None:
+            order = np.lexsort((between, weight, src, dst))
+            starts = np.searchsorted(dst[order], np.arange(cluster.switches + 1)).astype(np.int64)
+            self._towards = starts, src[order], weight[order]
+        self._switches = CostTable(self._towards, np.arange(cluster.switches))
         self._leaves = cluster.leaf_of_gpu
 
     @property
@@ -120,7 +137,7 @@ class SwitchGraph:
     @cached_property
     def to_group(self) -> CostTable:
         """Costs to the nearest switch of a group; for graphs whose switches all have one."""
-        return CostTable(self._plain, self.group)
+        return CostTable(self._towards, self.group)
 
     @cached_property
     def level(self) -> NDArray[np.int32]:
@@ -151,6 +168,14 @@ class SwitchGraph:
             self._latencies = np.concatenate([self._latencies, found])
         latencies: NDArray[np.float64] = self._latencies[rows, src]
         return latencies
+
+    def reached(
+        self, src: NDArray[np.integer[Any]], dst: NDArray[np.integer[Any]]
+    ) -> NDArray[np.bool_]:
+        """Return bool: whether there is a path from each `src` to its `dst`."""
+        rows = self.rows(dst)
+        there: NDArray[np.bool_] = self.costs[rows, src] != kernels.UNREACHED
+        return there
 
     def hops(
         self, src: NDArray[np.integer[Any]], dst: NDArray[np.integer[Any]]

@@ -87,6 +87,34 @@ class Walker:
         own = self._cards.own_links(flows.src, flows.dst)
         return Paths(*self._walked(ends, (via, to_group), (keys, numbers), own))
 
+    def onward(
+        self,
+        switch: NDArray[np.int64],
+        pair: tuple[NDArray[np.int64], NDArray[np.int64]],
+        rule: str,
+    ) -> Paths:
+        """Return paths from switches to the second GPU of every pair; minimal after detours.
+
+        Raises
+        ------
+        RoutingError
+            Naming a switch and a GPU that no links lead to from there.
+        """
+        into = self._cards.of(*pair)[1]
+        target = self._cards.switches(*pair)[1]
+        there = self._graph.reached(switch, target)
+        if not there.all():
+            at = int(there.argmin())
+            raise RoutingError(f"no route from switch {switch[at]} to GPU {pair[1][at]}")
+        own = self._cards.own_links(*pair)
+        none = np.full(len(switch), -1)
+        numbers = self._place_under_leaves[into] if rule == "dmodk" else none
+        ends = self._cards.of(*pair) if rule in ("hash", "dmodk") else (switch, target)
+        keys = kernels.flow_keys(self._seed, *ends, np.zeros_like(none))
+        detour = none, self._graph.costs[:0]
+        before = np.full_like(own[0], -1)
+        return Paths(*self._walked((switch, target), detour, (keys, numbers), (before, own[1])))
+
     def _walked(
         self,
         ends: tuple[NDArray[np.int64], NDArray[np.int64]],
@@ -135,7 +163,27 @@ class Walker:
         drawn = detours(keys, (group[ends[0]], group[ends[1]]), int(group.max()) + 1)
         rows = np.full(len(drawn), -1)
         rows[drawn >= 0] = table.rows(drawn[drawn >= 0])
+        if not self._graph.intact:
+            rows[self._one_way(rows, table.costs, ends)] = -1
         return rows, table.costs
+
+    def _one_way(
+        self,
+        rows: NDArray[np.int64],
+        to_group: NDArray[np.int32],
+        ends: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ) -> NDArray[np.bool_]:
+        """Return bool [flows]: detours over dead links into a group, or out of it.
+
+        Where they enter the group is not known here, so all switches must reach the target.
+        """
+        detour = np.flatnonzero(rows >= 0)
+        target = self._graph.rows(ends[1][detour])
+        stuck = (self._graph.costs == kernels.UNREACHED).any(axis=1)[target]
+        stuck |= to_group[rows[detour], ends[0][detour]] == kernels.UNREACHED
+        one_way = np.zeros(len(rows), dtype=np.bool_)
+        one_way[detour] = stuck
+        return one_way
 
     def _adapted(self, flows: Flows) -> Paths:
         """Let every flow take its minimal or its Valiant path, whichever looks shorter."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.errors import SimulationError
 from sim.network._fluid_routes import fluid_routes
-from sim.network._fluid_state import NONE
+from sim.network._fluid_state import BUNDLE, FIRST, LAST, NONE
 
 if TYPE_CHECKING:
     import simpy
@@ -28,6 +28,7 @@ class FluidCollective:
         self._places: list[tuple[str, int, int]] = []
         self._link_bytes: NDArray[Any] | None = None
         self._delivered_ns: NDArray[np.float64] | None = None
+        self._bundles: list[tuple[int, Bundles]] = []
         self.started_ns: int | None = None
         self.ended_ns: int | None = None
         self._order = np.argsort(flows.src, kind="stable")
@@ -44,11 +45,12 @@ class FluidCollective:
         """int64 or (under ``shares``) float64 [links]: bytes of the flows that have ended."""
         if self._link_bytes is not None:
             return self._link_bytes
-        session, indptr = self._session, self._bundles.indptr
+        session = self._session
         carried: NDArray[Any] = session.view("carried", self._account, 1)[0].copy()
-        volume = session.view("bundles", self._first_bundle, len(indptr) - 1)["carried"]
-        part = np.repeat(volume, np.diff(indptr)) * self._bundles.fraction
-        carried += np.bincount(self._bundles.link, part, len(carried))
+        for first, bundles in self._bundles:
+            volume = session.view("bundles", first, len(bundles.indptr) - 1)["carried"]
+            part = np.repeat(volume, np.diff(bundles.indptr)) * bundles.fraction
+            carried += np.bincount(bundles.link, part, len(carried))
         if session.network.router.rule == "shares":
             return carried
         # Sums of whole numbers below 2**53: float64 is exact.
@@ -88,6 +90,19 @@ class FluidCollective:
             self.ended_ns = int(self._session.env.now)
             self._close()
 
+    def reroute(self) -> None:
+        """Route what has not been sent anew: flows under way, and those that are to come."""
+        rows, delivery = self._session.under_way(self._account)
+        place_of = np.zeros(len(self._flows), dtype=np.int64)
+        place_of[self._moving] = np.arange(len(self._moving))
+        running = place_of[delivery - self._first_delivery]
+        unsent = [np.arange(rows.start, rows.stop) for rows, _ in self._unsent.values()]
+        places = np.concatenate([running, *unsent])
+        if len(places):
+            self._route(places)
+        moved = {name: self._columns[name][running] for name in ("way", "latency")}
+        self._session.move(rows, moved)
+
     def _deliver_locally(self, flow: int, now: int) -> None:
         inbox = self._first_inbox + int(self._inbox[flow])
         self._session.view("delivered", self._first_delivery + flow, 1)[0] = now
@@ -114,28 +129,44 @@ class FluidCollective:
         """Write down what every flow over links joins with, by source."""
         session, flows = self._session, self._flows
         moving = self._order[flows.src[self._order] != flows.dst[self._order]]
-        routes, late = fluid_routes(session.network.router, flows)
-        self._bundles, late = routes.of(moving), late[moving]
         self._account, _ = self._reserve("carried", 1)
         self._first_delivery, _ = self._reserve("delivered", len(flows))
-        bundles = self._bundles
-        self._first_bundle = self._register_bundles(bundles)
+        self._moving = moving
         size = flows.size_bytes[moving].astype(np.float64)
-        bundle = np.where(bundles.bundle == NONE, NONE, bundles.bundle + self._first_bundle)
-        account = np.full(len(moving), self._account)
         self._columns = {
-            "way": np.column_stack((bundles.first, bundles.last, bundle, account)),
+            "way": np.full((len(moving), 4), self._account),
             "inbox": self._first_inbox + self._inbox[moving],
             "delivery": self._first_delivery + moving,
             "size": size,
-            "latency": late * 1e9,
+            "latency": np.zeros(len(moving)),
         }
+        bundles = self._route(np.arange(len(moving)))
         if len(moving):
             busy_ns = bundles.link_bytes(size, len(session.capacity)) / session.capacity
             need = np.maximum(busy_ns[bundles.first], busy_ns[bundles.last])
             work = float(busy_ns.sum() + self._columns["latency"].max())
             session.expect(self._account, work, float(need.mean()))
         self._register_senders(flows.src[moving])
+
+    def _route(self, places: NDArray[np.int64]) -> Bundles:
+        """Route the flows at some places of the columns, over the links of now."""
+        condition = self._session.condition
+        flows, moving = self._flows, self._moving[places]
+        asked, part = np.arange(len(flows)), flows
+        if self._bundles:  # routed before: what has been delivered needs no path
+            asked = np.sort(moving)
+            part = flows.part(asked)
+        condition.check_routes(part.src, part.dst)
+        routes, late = fluid_routes(condition.router, part)
+        at = np.searchsorted(asked, moving)
+        bundles = routes.of(at)
+        first = self._register_bundles(bundles)
+        way = self._columns["way"]
+        bundle = np.where(bundles.bundle == NONE, NONE, bundles.bundle + first)
+        for column, values in ((FIRST, bundles.first), (LAST, bundles.last), (BUNDLE, bundle)):
+            way[places, column] = values
+        self._columns["latency"][places] = late[at] * 1e9
+        return bundles
 
     def _register_bundles(self, bundles: Bundles) -> int:
         first_entry, entries = self._reserve("entries", len(bundles.link))
@@ -144,6 +175,7 @@ class FluidCollective:
         rows["begin"] = first_entry + bundles.indptr[:-1]
         rows["end"] = first_entry + bundles.indptr[1:]
         rows["account"] = self._account
+        self._bundles.append((first_bundle, bundles))
         return first_bundle
 
     def _register_senders(self, moving_src: NDArray[np.int32]) -> None:

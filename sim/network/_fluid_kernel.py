@@ -78,7 +78,7 @@ def advance(state: State, until: float, ready: NDArray[np.int64]) -> int:
         if header.settled < header.rows and not over:
             _admit(state)
         elif header.now >= header.due and not over:
-            _renew(state)
+            renew(state)
         elif next_end <= min(until, header.due) or over:
             inbox = _finish(state, _pop(state))
             if inbox != NONE:
@@ -98,12 +98,21 @@ def close_books(state: State) -> None:
 
 
 @compiled
+def settle(state: State, now: float) -> None:
+    """Bring the books and the remaining bytes up to `now`; `renew` must follow."""
+    header = state.header[0]
+    header.now = max(header.now, now)
+    close_books(state)
+    _compact(state)
+
+
+@compiled
 def _admit(state: State) -> None:
     """Give the flows that have just joined rates: all anew, or a part of what is idle."""
     header, rows = state.header[0], state.rows
     begin = header.settled
     if header.alive == header.rows - begin or header.steps == inf:
-        _renew(state)
+        renew(state)
         return
     close_books(state)
     fill(state, begin, header.rows)
@@ -115,7 +124,7 @@ def _admit(state: State) -> None:
 
 
 @compiled
-def _renew(state: State) -> None:
+def renew(state: State) -> None:
     """Compute the rates of all flows, and line up those that end before that is due again."""
     header, rows = state.header[0], state.rows
     close_books(state)
@@ -191,7 +200,8 @@ def _finish(state: State, row: int) -> int:
     """End a flow; returns its inbox if that now has everything."""
     header, rows, links = state.header[0], state.rows, state.links
     header.now = max(header.now, rows.finish[row])
-    delivered = header.now + rows.latency[row]
+    # Where a flow has changed its path, what went before may be on the longer one.
+    delivered = max(state.delivered[rows.delivery[row]], header.now + rows.latency[row])
     rows.finish[row] = FINISHED
     header.alive -= 1
     state.delivered[rows.delivery[row]] = delivered

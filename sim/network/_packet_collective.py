@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sim.errors import SimulationError
 from sim.network._packet_state import NONE
 from sim.network.issue import IssueOrder, issue_rank
+from topologies import RoutingError
 
 if TYPE_CHECKING:
     import simpy
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from sim.network.flows import Flows
     from sim.network.packet import PacketNetwork, PacketSession
+    from topologies import Router
 
 
 class Routes(NamedTuple):
@@ -40,9 +42,11 @@ class Routes(NamedTuple):
     first_link: NDArray[np.int32]
 
 
-def ordered_routes(network: PacketNetwork, flows: Flows, rng: np.random.Generator) -> Routes:
+def ordered_routes(
+    network: PacketNetwork, router: Router, flows: Flows, rng: np.random.Generator
+) -> Routes:
     """Route the flows and put them into the order in which their sources issue them."""
-    paths = network.router.paths(flows.src, flows.dst, size_bytes=flows.size_bytes)
+    paths = router.paths(flows.src, flows.dst, size_bytes=flows.size_bytes)
     hops = np.diff(paths.indptr)
     remote = hops > 0
     first_link = np.full(len(flows), NONE, dtype=np.int32)
@@ -62,7 +66,7 @@ class PacketCollective:
         self._session = session
         self._flows = flows
         self._order = routes.order
-        self._hops = len(routes.links)
+        self._rows: list[tuple[str, int, int]] = []
         self._link_bytes: NDArray[np.int64] | None = None
         self._delivered_ns: NDArray[np.int64] | None = None
         self.started_ns: int | None = None
@@ -120,21 +124,72 @@ class PacketCollective:
             self.ended_ns = int(self._session.env.now)
             self._close()
 
+    def reroute(self) -> None:
+        """Give flows that are not all delivered the paths of now, for chunks to be issued."""
+        session, flows = self._session, self._flows
+        rows = session.view("flows", self._first_flow, len(self._order))
+        moving = flows.src[self._order] != flows.dst[self._order]
+        at = np.flatnonzero((rows["undelivered"] > 0) & moving)
+        if not len(at):
+            return
+        part = flows.part(self._order[at])
+        session.condition.check_routes(part.src, part.dst)
+        paths = session.condition.router.paths(part.src, part.dst, size_bytes=part.size_bytes)
+        first = self._reserve_hops(paths.links)
+        rows["first_hop"][at] = first + paths.indptr[:-1]
+        rows["end_hop"][at] = first + paths.indptr[1:]
+
+    def redirect(self, chunks: NDArray[Any], switch: NDArray[np.int64]) -> None:
+        """Give chunks (records of the kernel) of this collective paths from the switches on.
+
+        Raises
+        ------
+        SimulationError
+            If no living links lead on from there.
+        """
+        flow = self._order[chunks["flow"] - self._first_flow]
+        src, dst = self._flows.src[flow], self._flows.dst[flow]
+        try:
+            paths = self._session.condition.router.onward(switch, src, dst)
+        except RoutingError as error:
+            raise SimulationError(
+                f"partition: a message is cut off on its way: {error}; expected a fault schedule "
+                "that leaves a path for messages under way"
+            ) from error
+        first = self._reserve_hops(paths.links)
+        chunks["hop"] = first + paths.indptr[:-1] - 1
+        chunks["end_hop"] = first + paths.indptr[1:]
+
+    def owns(self, flow: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which rows of the kernel's flows are this collective's."""
+        own: NDArray[np.bool_] = (flow >= self._first_flow) & (
+            flow < self._first_flow + len(self._order)
+        )
+        return own
+
+    def _reserve(self, what: str, length: int) -> tuple[int, NDArray[Any]]:
+        start, places = self._session.reserve(what, length)
+        self._rows.append((what, start, length))
+        return start, places
+
+    def _reserve_hops(self, links: NDArray[np.int32]) -> int:
+        first, places = self._reserve("hops", len(links))
+        places[:] = links
+        return first
+
     def _register_inboxes(self) -> None:
         gpus, self._inbox = np.unique(self._flows.dst, return_inverse=True)
         self._inbox_of = {gpu: place for place, gpu in enumerate(gpus.tolist())}
         self._events = [self._session.env.event() for _ in self._inbox_of]
         self._incomplete = len(self._events)
-        self._first_inbox, counters = self._session.reserve("inboxes", len(gpus))
+        self._first_inbox, counters = self._reserve("inboxes", len(gpus))
         counters[:] = np.bincount(self._inbox, minlength=len(gpus))
 
     def _register_flows(self, routes: Routes) -> None:
         session, order, size = self._session, routes.order, self._flows.message_bytes
-        self._account, _ = session.reserve("link_bytes", 1)
-        first_hop, links = session.reserve("hops", len(routes.links))
-        links[:] = routes.links
-        self._first_hop = first_hop
-        self._first_flow, flows = session.reserve("flows", len(order))
+        self._account, _ = self._reserve("link_bytes", 1)
+        first_hop = self._reserve_hops(routes.links)
+        self._first_flow, flows = self._reserve("flows", len(order))
         ends = first_hop + np.cumsum(routes.hops[order])
         flows["first_hop"], flows["end_hop"] = ends - routes.hops[order], ends
         flows["message_bytes"] = flows["rest"] = size
@@ -151,7 +206,7 @@ class PacketCollective:
         starts = np.flatnonzero(np.r_[len(src) > 0, change])
         remote = first_link[starts] != NONE
         begin, end = starts[remote], np.r_[starts[1:], len(src)][remote]
-        self._first_injection, injections = session.reserve("injections", len(begin))
+        self._first_injection, injections = self._reserve("injections", len(begin))
         flows = session.view("flows", self._first_flow, len(src))
         flows["next"][end - 1] = self._first_flow + begin
         bytes_before = np.r_[0, np.cumsum(self._flows.size_bytes[self._order])]
@@ -161,7 +216,6 @@ class PacketCollective:
         injections["unissued"] = chunks_before[end] - chunks_before[begin]
         injections["cursor"] = self._first_flow + begin
         injections["previous"] = self._first_flow + end - 1
-        self._injections = len(begin)
         self._register_senders(src, src[begin], first_link == NONE)
 
     def _register_senders(
@@ -189,11 +243,5 @@ class PacketCollective:
         rows = session.view("flows", self._first_flow, len(self._order))
         delivered[self._order] = rows["delivered_at"]
         self._delivered_ns = delivered
-        for what, start, length in (
-            ("flows", self._first_flow, len(self._order)),
-            ("hops", self._first_hop, self._hops),
-            ("injections", self._first_injection, self._injections),
-            ("inboxes", self._first_inbox, len(self._events)),
-            ("link_bytes", self._account, 1),
-        ):
+        for what, start, length in self._rows:
             session.release(what, start, length)

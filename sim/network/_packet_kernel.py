@@ -43,7 +43,8 @@ def inject(state: State, first: int, end: int, now: int) -> int:
         injection.finish = _reserve(link, injection.total_bytes, now)
         injection.busy_start = link.busy_start
         injection.bytes = link.busy_bytes - injection.total_bytes
-        _issue(state, injection)
+        injection.issued = 0
+        issue(state, injection)
         _append(state, injection.link, FIRST_INJECTION - index, injection.arrival)
     return IDLE
 
@@ -74,15 +75,10 @@ def _take_chunk(state: State, link: int, node: int) -> int:
     """Take the chunk that has crossed `link` from the head of its queue."""
     if node <= FIRST_INJECTION:
         injection = state.injections[FIRST_INJECTION - node]
-        chunk: int = state.header[0].free_chunk
-        record = state.chunks[chunk]
-        state.header[0].free_chunk = record.next
-        record.flow = injection.flow
-        record.size = injection.size
-        record.hop = state.flows[injection.flow].first_hop
+        chunk = make_chunk(state, injection)
         following = injection.next
         if injection.unissued > 0:
-            _issue(state, injection)
+            issue(state, injection)
             following = node
     else:
         chunk = node
@@ -91,7 +87,25 @@ def _take_chunk(state: State, link: int, node: int) -> int:
     if following == NONE:
         _pop(state)
     else:
-        _sift_down(state, _arrival(state, following), link)
+        _sift_down(state, arrival_of(state, following), link)
+    _record(state, link, chunk)
+    return chunk
+
+
+@compiled
+def make_chunk(state: State, injection: Any) -> int:
+    """Give the injection's current chunk a record of its own."""
+    chunk: int = state.header[0].free_chunk
+    record = state.chunks[chunk]
+    flow = state.flows[injection.flow]
+    state.header[0].free_chunk = record.next
+    record.flow = injection.flow
+    record.size = injection.size
+    record.hop = flow.first_hop
+    record.end_hop = flow.end_hop
+    record.joined = injection.sent_at
+    record.start = injection.start
+    record.arrival = injection.arrival
     return chunk
 
 
@@ -102,13 +116,8 @@ def _move(state: State, chunk: int) -> int:
     flow = state.flows[record.flow]
     now = state.header[0].now
     record.hop += 1
-    if record.hop < flow.end_hop:
-        at = state.hops[record.hop]
-        link = state.links[at]
-        start = _reserve(link, record.size, now)
-        _record(state, at, flow.account, record.size, now, start, link.free_at)
-        record.arrival = link.free_at + link.latency
-        _append(state, at, chunk, record.arrival)
+    if record.hop < record.end_hop:
+        queue(state, chunk, now)
         return NONE
     record.next = state.header[0].free_chunk
     state.header[0].free_chunk = chunk
@@ -122,7 +131,19 @@ def _move(state: State, chunk: int) -> int:
 
 
 @compiled
-def _finish(busy_start: int, busy_bytes: int, bandwidth: float) -> int:
+def queue(state: State, chunk: int, now: int) -> None:
+    """Let a chunk join the queue of the link it has come to."""
+    record = state.chunks[chunk]
+    at = state.hops[record.hop]
+    link = state.links[at]
+    record.joined = now
+    record.start = _reserve(link, record.size, now)
+    record.arrival = link.free_at + link.latency
+    _append(state, at, chunk, record.arrival)
+
+
+@compiled
+def finish_of(busy_start: int, busy_bytes: int, bandwidth: float) -> int:
     """ns at which the last of a busy period's bytes has left."""
     return busy_start + ceil(busy_bytes * 1e9 / bandwidth - 1e-6)
 
@@ -136,12 +157,12 @@ def _reserve(link: Any, size: int, now: int) -> int:
         link.busy_start = now
         link.busy_bytes = 0
     link.busy_bytes += size
-    link.free_at = _finish(link.busy_start, link.busy_bytes, link.bandwidth)
+    link.free_at = finish_of(link.busy_start, link.busy_bytes, link.bandwidth)
     return start
 
 
 @compiled
-def _issue(state: State, injection: Any) -> None:
+def issue(state: State, injection: Any) -> None:
     """Make the injection's next chunk its current one."""
     at = injection.cursor
     flow = state.flows[at]
@@ -157,29 +178,37 @@ def _issue(state: State, injection: Any) -> None:
         injection.previous = at
         injection.cursor = flow.next
     link = state.links[injection.link]
-    start = injection.finish
+    injection.start = injection.finish
     injection.flow = at
     injection.size = size
     injection.unissued -= 1
     injection.bytes += size
-    injection.finish = _finish(injection.busy_start, injection.bytes, link.bandwidth)
+    injection.issued += size
+    injection.finish = finish_of(injection.busy_start, injection.bytes, link.bandwidth)
     injection.arrival = injection.finish + link.latency
-    _record(state, injection.link, flow.account, size, injection.sent_at, start, injection.finish)
 
 
 @compiled
-def _record(
-    state: State, at: int, account: int, size: int, arrived: int, start: int, finish: int
-) -> None:
-    """Write one chunk's passage into the link's books."""
+def _record(state: State, at: int, chunk: int) -> None:
+    """Write the passage of a chunk that has crossed a link into the books."""
+    link, record = state.links[at], state.chunks[chunk]
+    finish = record.arrival - link.latency
+    link.chunks += 1
+    link.bytes += record.size
+    state.link_bytes[state.flows[record.flow].account, at] += record.size
+    state.header[0].crossings += 1
+    book(state, at, (record.joined, record.start, finish))
+
+
+@compiled
+def book(state: State, at: int, times: tuple[int, int, int]) -> None:
+    """Write down that a chunk joined, was served from a time and to a time."""
+    joined, start, finish = times
     link = state.links[at]
-    wait = start - arrived
+    wait = start - joined
     link.wait += wait
     link.wait_max = max(link.wait_max, wait)
-    link.chunks += 1
     link.busy += finish - start
-    state.link_bytes[account, at] += size
-    state.header[0].crossings += 1
     while finish > state.busy.shape[1] << state.header[0].bin_shift:
         _double_bins(state)
     shift = state.header[0].bin_shift
@@ -203,7 +232,7 @@ def _double_bins(state: State) -> None:
 
 
 @compiled
-def _arrival(state: State, node: int) -> int:
+def arrival_of(state: State, node: int) -> int:
     time: int
     if node <= FIRST_INJECTION:
         time = state.injections[FIRST_INJECTION - node].arrival
@@ -222,7 +251,7 @@ def _append(state: State, at: int, node: int, arrival: int) -> None:
     link = state.links[at]
     if link.head == NONE:
         link.head = node
-        _push(state, arrival, at)
+        push(state, arrival, at)
     elif link.tail <= FIRST_INJECTION:
         state.injections[FIRST_INJECTION - link.tail].next = node
     else:
@@ -231,7 +260,7 @@ def _append(state: State, at: int, node: int, arrival: int) -> None:
 
 
 @compiled
-def _push(state: State, time: int, link: int) -> None:
+def push(state: State, time: int, link: int) -> None:
     place = state.header[0].heap_size
     state.header[0].heap_size += 1
     while place > 0:

@@ -41,6 +41,9 @@ LINK = np.dtype(
         ("wait", "i8"),  # ns that chunks waited for their service to start
         ("wait_max", "i8"),
         ("chunks", "i8"),
+        ("bytes", "i8"),  # sent
+        ("resent", "i8"),  # sent of chunks that were cut off when the link died
+        ("carry", "i8"),  # left of the chunk in service when the link last changed its speed
     ]
 )
 
@@ -69,8 +72,10 @@ INJECTION = np.dtype(
         ("sent_at", "i8"),  # ns
         ("busy_start", "i8"),  # of the busy period it is served in
         ("bytes", "i8"),  # of that busy period, up to and with the current chunk
+        ("issued", "i8"),  # bytes of its own, up to and with the current chunk
         ("flow", "i8"),  # of the current chunk
         ("size", "i8"),  # bytes of the current chunk
+        ("start", "i8"),  # ns; service of the current chunk begins
         ("finish", "i8"),  # ns; last byte of the current chunk leaves
         ("arrival", "i8"),  # ns; last byte of the current chunk reaches the far end
         ("next", "i8"),  # in the link's queue
@@ -80,8 +85,11 @@ INJECTION = np.dtype(
 CHUNK = np.dtype(
     [
         ("flow", "i8"),
-        ("hop", "i8"),
+        ("hop", "i8"),  # the link it is on is hops[hop]
+        ("end_hop", "i8"),
         ("size", "i8"),
+        ("joined", "i8"),  # ns; when it came to the link
+        ("start", "i8"),  # ns; when its service there begins
         ("arrival", "i8"),  # ns; when its last byte reaches the end of the link
         ("next", "i8"),  # in the link's queue, or in the list of unused records
     ]

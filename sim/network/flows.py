@@ -57,3 +57,7 @@ class Flows:
     def size_bytes(self) -> NDArray[np.int64]:
         """int64 [flows]: bytes of every flow."""
         return self.count * self.message_bytes
+
+    def part(self, flows: NDArray[np.int64]) -> Flows:
+        """Return some of the flows, in that order."""
+        return Flows(self.src[flows], self.dst[flows], self.count[flows], self.message_bytes)

@@ -22,7 +22,17 @@ import numpy as np
 from sim.errors import LawViolation, SimulationError
 from sim.network._arena import Arena
 from sim.network._fluid_collective import FluidCollective
-from sim.network._fluid_state import new_state, with_room, with_rows
+from sim.network._fluid_state import (
+    ACCOUNT,
+    BUNDLE,
+    FIRST,
+    LAST,
+    NONE,
+    new_state,
+    with_room,
+    with_rows,
+)
+from sim.network.condition import Condition
 from sim.network.usage import LinkUsage
 
 if TYPE_CHECKING:
@@ -86,6 +96,7 @@ class FluidSession:
 
         self.env = env
         self.network = network
+        self.condition = Condition(network.router)
         self.capacity = network.router.cluster.bandwidth_Bps * 1e-9
         self._kernel: Any = _fluid_kernel
         steps = np.inf if network.steps is None else float(network.steps)
@@ -95,6 +106,8 @@ class FluidSession:
         }
         self._owner: dict[int, FluidCollective] = {}
         self._work_ns = 0.0
+        self._sent = np.zeros(len(self.capacity))
+        self._busy_before = np.zeros(len(self.capacity))
         self._wake = env.event()
         env.process(self._drive())
 
@@ -110,14 +123,70 @@ class FluidSession:
             self._owner[inbox] = collective
         return collective
 
+    def set_speeds(self, speed: NDArray[np.float64]) -> None:
+        """Let links work at these shares of their bandwidth from now on.
+
+        What flows have sent by now, cut to whole bytes, counts on the links that they used; the
+        rest, where links have died or returned, moves on over the paths of now.
+
+        Raises
+        ------
+        SimulationError
+            If messages under way have no path any more.
+        """
+        now = int(self.env.now)
+        self._kernel.settle(self._state, float(now))
+        moved = self.condition.change(now, speed, self._sent_bytes())
+        self.capacity = self.condition.bandwidth_Bps * 1e-9
+        self._state.links.capacity[:] = self.capacity
+        self._refuse_overflow(
+            now + self._work_ns / float(self.condition.speed[~self.condition.dead].min(initial=1.0))
+        )
+        if moved:
+            for collective in dict.fromkeys(self._owner.values()):
+                collective.reroute()
+        self._kernel.renew(self._state)
+
+    def _sent_bytes(self) -> NDArray[np.float64]:
+        """float64 [links]: sent so far, from the time that links were busy at the rates of then."""
+        self._kernel.close_books(self._state)
+        busy = self._state.links.busy
+        self._sent += (busy - self._busy_before) * self.capacity
+        self._busy_before = busy.copy()
+        return self._sent
+
+    def under_way(self, account: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of a collective's flows under way, and the places of their delivery."""
+        table, rows = self._state.rows, int(self._state.header["rows"][0])
+        own = np.flatnonzero(table.way[:rows, ACCOUNT] == account)
+        return own, table.delivery[own].astype(np.int64)
+
+    def move(self, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:
+        """Give flows under way other paths, and count what they have sent on the old ones."""
+        table, state = self._state.rows, self._state
+        whole = np.floor(table.size[rows] - table.rest[rows])
+        way = table.way[rows]
+        for end in (FIRST, LAST):
+            there = way[:, end] != NONE
+            np.add.at(state.carried, (way[there, ACCOUNT], way[there, end]), whole[there])
+        there = way[:, BUNDLE] != NONE
+        np.add.at(state.bundles["carried"], way[there, BUNDLE], whole[there])
+        table.size[rows] -= whole
+        begun = rows[whole > 0]
+        last = float(self.env.now) + table.latency[begun]
+        place = table.delivery[begun]
+        state.delivered[place] = np.maximum(state.delivered[place], last)
+        table.way[rows], table.latency[rows] = columns["way"], columns["latency"]
+
     def usage(self) -> LinkUsage:
         """Return the links' books so far."""
-        self._kernel.close_books(self._state)
+        sent = self._sent_bytes()
         links = self._state.links
         return LinkUsage(
             busy_ns=links.busy.copy(),
             bin_ns=1 << int(self._state.header["bin_shift"][0]),
             busy_bins_ns=links.bins.copy(),
+            phases=self.condition.phases(int(self.env.now), sent.copy()),
         )
 
     def reserve(self, what: str, length: int) -> tuple[int, NDArray[Any]]:

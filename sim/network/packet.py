@@ -22,6 +22,7 @@ from sim.errors import LawViolation, SimulationError
 from sim.network._arena import Arena, enlarged
 from sim.network._packet_collective import PacketCollective, ordered_routes
 from sim.network._packet_state import new_state, with_more_chunks
+from sim.network.condition import Condition
 from sim.network.issue import IssueOrder
 from sim.network.usage import LinkUsage
 
@@ -104,6 +105,7 @@ class PacketSession:
         self.network = network
         self._kernel: Any = _packet_kernel
         self._rng = np.random.default_rng(network.seed)
+        self.condition = Condition(network.router)
         cluster = network.router.cluster
         self._latency_ns = np.ceil(cluster.latency_s * 1e9 - 1e-6).astype(np.int64)
         self._slowest = float(cluster.bandwidth_Bps.min(initial=np.inf))
@@ -129,7 +131,8 @@ class PacketSession:
 
     def collective(self, flows: Flows) -> PacketCollective:
         """Register flows with the kernel; nothing moves before `PacketCollective.send`."""
-        routes = ordered_routes(self.network, flows, self._rng)
+        self.condition.check_routes(flows.src, flows.dst)
+        routes = ordered_routes(self.network, self.condition.router, flows, self._rng)
         self._refuse_overflow(flows, routes.hops)
         collective = PacketCollective(self, flows, routes)
         for inbox in collective.inboxes:
@@ -146,7 +149,63 @@ class PacketSession:
             wait_ns=links["wait"].copy(),
             wait_max_ns=links["wait_max"].copy(),
             chunks=links["chunks"].copy(),
+            phases=self.condition.phases(int(self.env.now), links["bytes"].copy()),
+            resent_bytes=links["resent"].copy(),
         )
+
+    def set_speeds(self, speed: NDArray[np.float64]) -> None:
+        """Let links work at these shares of their bandwidth from now on.
+
+        Chunks that sources have yet to issue take the paths of now. Chunks on their way keep
+        theirs while it is alive and else go on from the next switch by a new one; those on a
+        link that dies, see `sim.network._packet_fault_kernel`.
+
+        Raises
+        ------
+        SimulationError
+            If messages under way have no path any more.
+        """
+        from sim.network import _packet_fault_kernel as kernel  # noqa: PLC0415  loads numba
+
+        now, condition = int(self.env.now), self.condition
+        while kernel.flush(self._state, now) != kernel.DONE:
+            self._state = with_more_chunks(self._state)
+        sent = np.zeros(len(condition.speed), dtype=np.int64)
+        kernel.count_sent(self._state, now, sent)
+        moved = condition.change(now, speed, sent)
+        rate, dead = condition.bandwidth_Bps, condition.dead
+        self._work_ns *= max(1.0, self._slowest / float(rate.min(initial=np.inf)))
+        self._slowest = min(self._slowest, float(rate.min(initial=np.inf)))
+        self._refuse_clock(now + self._work_ns)
+        if moved:
+            for collective in dict.fromkeys(self._owner.values()):
+                collective.reroute()
+        pulled = np.empty(len(self._state.chunks), dtype=np.int64)
+        pulled = pulled[: kernel.change_speeds(self._state, now, rate, dead, pulled)]
+        if moved:
+            self._redirect(pulled)
+        kernel.rejoin(self._state, pulled, now)
+
+    def _redirect(self, pulled: NDArray[np.int64]) -> None:
+        """Give pulled chunks, and those with a dead link ahead, new paths."""
+        from sim.network import _packet_fault_kernel as kernel  # noqa: PLC0415  loads numba
+
+        cluster, state = self.network.router.cluster, self._state
+        broken, on = np.empty((2, len(state.chunks)), dtype=np.int64)
+        found = kernel.find_broken(state, self.condition.dead, broken, on)
+        here = state.hops[state.chunks["hop"][pulled]]
+        chunks = np.concatenate([pulled, broken[:found]])
+        node = np.concatenate([cluster.link_src[here], cluster.link_dst[on[:found]]])
+        switch = node.astype(np.int64) - cluster.first_switch
+        for collective in dict.fromkeys(self._owner.values()):
+            own = collective.owns(state.chunks["flow"][chunks]) & (switch >= 0)
+            if own.any():
+                records = state.chunks[chunks[own]]
+                collective.redirect(records, switch[own])
+                state = self._state
+                state.chunks[chunks[own]] = records
+        inside = switch < 0
+        kernel.follow(state, chunks[inside], node[inside].astype(np.int64), cluster.link_src)
 
     def reserve(self, what: str, length: int) -> tuple[int, NDArray[Any]]:
         """Reserve places in one of the state's arrays; returns the first and a view of them."""
@@ -217,9 +276,13 @@ class PacketSession:
         crossings = float((flows.count * float(chunks)) @ hops)
         service = float(flows.size_bytes.astype(float) @ hops) * 1e9 / self._slowest
         self._work_ns += service + crossings * (1.0 + float(self._latency_ns.max(initial=0)))
-        if self._work_ns >= CLOCK_LIMIT_NS:
+        self._refuse_clock(self._work_ns)
+
+    @staticmethod
+    def _refuse_clock(until_ns: float) -> None:
+        if until_ns >= CLOCK_LIMIT_NS:
             raise SimulationError(
-                f"packet clock overflow: up to {self._work_ns:.3g} ns of work, the clock holds "
+                f"packet clock overflow: up to {until_ns:.3g} ns of work, the clock holds "
                 f"{CLOCK_LIMIT_NS:.3g}"
             )
 

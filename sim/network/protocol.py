@@ -10,6 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import simpy
     from numpy.typing import NDArray
 
@@ -51,6 +52,18 @@ class Session(Protocol):
 
     def usage(self) -> LinkUsage:
         """What the links have done so far."""
+
+    def set_speeds(self, speed: NDArray[np.float64]) -> None:
+        """Let links work at these shares [links] of their bandwidth from now on.
+
+        0 is dead: messages under way and to come are routed anew. What a GPU has to say it says
+        in full: no byte is lost, and each counts on the links that it crossed to their end.
+
+        Raises
+        ------
+        SimulationError
+            If messages under way have no path any more.
+        """
 
 
 class Network(Protocol):

@@ -12,6 +12,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Phase:
+    """A stretch of a run in which no link changed its speed.
+
+    Attributes
+    ----------
+    start_ns, end_ns
+        When.
+    speed
+        float64 [links]: share of the bandwidth as built; 0 of a dead link.
+    sent_bytes
+        int64 or float64 [links]: what links sent, packets counted when their last byte left.
+    """
+
+    start_ns: int
+    end_ns: int
+    speed: NDArray[np.float64]
+    sent_bytes: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays."""
+        self.speed.setflags(write=False)
+        self.sent_bytes.setflags(write=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LinkUsage:
     """Per-link books of a run.
 
@@ -27,6 +52,11 @@ class LinkUsage:
         int64 [links]: time chunks waited for their service to start (on a source's first link
         since the collective was sent), the longest wait, and chunks served. None where the
         network has no queues.
+    phases
+        The run from change to change of the links' speeds; empty where nothing changed.
+    resent_bytes
+        int64 [links]: bytes of chunks that a link was sending when it died, and that were sent
+        again elsewhere; None where the network has no chunks.
     """
 
     busy_ns: NDArray[Any]
@@ -35,11 +65,14 @@ class LinkUsage:
     wait_ns: NDArray[np.int64] | None = None
     wait_max_ns: NDArray[np.int64] | None = None
     chunks: NDArray[np.int64] | None = None
+    phases: tuple[Phase, ...] = ()
+    resent_bytes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Freeze the arrays."""
         for array in (
             self.busy_ns, self.busy_bins_ns, self.wait_ns, self.wait_max_ns, self.chunks,
+            self.resent_bytes,
         ):  # fmt: skip
             if array is not None:
                 array.setflags(write=False)
