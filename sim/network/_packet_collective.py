@@ -139,8 +139,12 @@ class PacketCollective:
         rows["first_hop"][at] = first + paths.indptr[:-1]
         rows["end_hop"][at] = first + paths.indptr[1:]
 
-    def redirect(self, chunks: NDArray[Any], switch: NDArray[np.int64]) -> None:
+    def redirect(
+        self, chunks: NDArray[Any], switch: NDArray[np.int64], link: NDArray[np.int64]
+    ) -> None:
         """Give chunks (records of the kernel) of this collective paths from the switches on.
+
+        The link that each is on stands before its path, for it may have to turn once more.
 
         Raises
         ------
@@ -156,9 +160,9 @@ class PacketCollective:
                 f"partition: a message is cut off on its way: {error}; expected a fault schedule "
                 "that leaves a path for messages under way"
             ) from error
-        first = self._reserve_hops(paths.links)
-        chunks["hop"] = first + paths.indptr[:-1] - 1
-        chunks["end_hop"] = first + paths.indptr[1:]
+        first = self._reserve_hops(np.insert(paths.links, paths.indptr[:-1], link))
+        chunks["hop"] = first + paths.indptr[:-1] + np.arange(len(link))
+        chunks["end_hop"] = first + paths.indptr[1:] + np.arange(1, len(link) + 1)
 
     def owns(self, flow: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows of the kernel's flows are this collective's."""

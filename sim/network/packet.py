@@ -195,13 +195,14 @@ class PacketSession:
         found = kernel.find_broken(state, self.condition.dead, broken, on)
         here = state.hops[state.chunks["hop"][pulled]]
         chunks = np.concatenate([pulled, broken[:found]])
+        link = np.concatenate([here, on[:found]])
         node = np.concatenate([cluster.link_src[here], cluster.link_dst[on[:found]]])
         switch = node.astype(np.int64) - cluster.first_switch
         for collective in dict.fromkeys(self._owner.values()):
             own = collective.owns(state.chunks["flow"][chunks]) & (switch >= 0)
             if own.any():
                 records = state.chunks[chunks[own]]
-                collective.redirect(records, switch[own])
+                collective.redirect(records, switch[own], link[own])
                 state = self._state
                 state.chunks[chunks[own]] = records
         inside = switch < 0
