@@ -65,7 +65,7 @@ PolicyName: TypeAlias = Annotated[
     typer.Option(
         help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, keep-groups, "
         "eplb, eplb-auto, pairs, affinity, cluster-map, hottest, replicated, least-copies, "
-        "least-congestion, least-seconds, or package.module:Class."
+        "least-congestion, least-seconds, package.module:Class, or a placement file (.json)."
     ),
 ]
 Load: TypeAlias = Annotated[
@@ -95,7 +95,9 @@ ServerSlots: TypeAlias = Annotated[
     int | None,
     typer.Option(min=1, max=MAX_SERVER_SLOTS, help="C_exp: most experts on a server."),
 ]
-Against: TypeAlias = Annotated[str, typer.Option(help="Policy to compare with.")]
+Against: TypeAlias = Annotated[
+    str, typer.Option(help="Policy, or placement file (.json), to compare with.")
+]
 Judge: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Recorded loads to draw the judged trace from; by default --load's own."),

@@ -227,8 +227,8 @@ def _searched(order: Order, policy: Policy) -> Choice:
 
 def _searched_under_equal(name: str, rule: str) -> str:
     return (
-        f"{name} shares an expert's tokens equally between its replicas, caps included; the "
-        f"figures are under '{rule}'"
+        f"the search of {name} shares an expert's tokens equally between its replicas, caps "
+        f"included; the figures are under '{rule}'"
     )
 
 

@@ -34,13 +34,13 @@ def balance_said(spec: RunSpec, placed: Placed) -> list[str]:
         return _uncapped(spec, placed)
     if spec.placement.beta_price is not None:
         return [_priced(kept, spec.placement.beta_price)]
-    return [_kept(kept, "domain" if spec.placement.domains else "profile")]
+    return [_kept(kept, "loads of every domain" if spec.placement.domains else "profile's loads")]
 
 
 def _kept(kept: CapKept, source: str) -> str:
     place, relaxed = _name(kept.scope), kept.relaxed
     text = (
-        f"cap {kept.beta:g}, which holds on the {source}'s loads: busiest {place} "
+        f"cap {kept.beta:g}, which holds on the {source}: busiest {place} "
         f"{kept.busiest.max():.3f} x the mean in the worst layer, {kept.busiest.mean():.3f} on "
         "average over layers"
     )

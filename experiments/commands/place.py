@@ -50,6 +50,7 @@ def run(
         setting = placed.setting
         start = None if curve is None else read_start(spec, setting.problem)
         other = _other(spec, against, slots)
+        against = Path(against).name if against.endswith(FILE) else against
         columns = _judged(placed, other, spec, against)
     console.print(_heading(spec, placed))
     console.print(figures_table(columns, caps=cap_labels(spec, replayed=replayed(columns))))

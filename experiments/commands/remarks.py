@@ -231,14 +231,18 @@ def _scattering(spec: RunSpec, placed: Placed, figures: dict[str, Any]) -> list[
     have, whole = (copies_per_token(each, tokens, scope="server") for each in (placement, kept))
     if have <= whole * _SCATTERED:
         return []
-    priced, step = evaluate(kept, problem), replay(spec, setting, kept).step_s
+    priced, expected = evaluate(kept, problem), placed.expected
+    step = ""
+    if "step_s" in figures:
+        change = _change(replay(spec, setting, kept).step_s, figures["step_s"])
+        step = f", step {change} with a message per expert"
     text = (
         f"a token meets {have:.2f} distinct servers instead of {whole:.2f} with whole routing "
         "groups: where a message goes once per server, --keep-groups sends that much less. Its "
         f"price: busiest server {priced.balance_server:.2f} x the mean instead of "
-        f"{placed.expected.balance_server:.2f}, hops "
-        f"{_change(priced.hops_per_token_layer, placed.expected.hops_per_token_layer)}, step "
-        f"{_change(step, figures['step_s'])} with a message per expert"
+        f"{expected.balance_server:.2f}, busiest GPU {priced.balance_gpu:.2f} instead of "
+        f"{expected.balance_gpu:.2f}, hops "
+        f"{_change(priced.hops_per_token_layer, expected.hops_per_token_layer)}{step}"
     )
     return [text]
 

@@ -36,7 +36,8 @@ def solved(spec: PlacementSpec, placed: Placed) -> list[str]:
     own = report.unit != "hops" or not isclose(report.objective, hops, rel_tol=1e-6, abs_tol=1e-9)
     if placed.choice.least_busiest is not None:
         return [f"solve: {_two_stages(spec, placed, report)}; {took}"]
-    text = f"solve: {report.status}, {took}"
+    when = " when the file was made" if spec.file is not None else ""
+    text = f"solve{when}: {report.status}, {took}"
     # The table has hops as expected from the profile, which this objective is not.
     return [f"{text}; {_objective(report, spec)}" if own else text]
 

@@ -42,7 +42,7 @@ PIPELINED = ("--attention", "pipelined")
         ("--spread --redundant 8", "do not combine; give one of them: it keeps servers"),
         ("--policy hottest --redundant 9999", "hottest takes 3 redundant slots for each expert"),
         ("--policy hottest --redundant 2", "hottest takes 3 redundant slots for each expert"),
-        ("--redundant 3", "must divide by 8 GPUs; redundant=8 would"),
+        ("--redundant 3", "must divide by 8 GPUs; redundant=0 or 8 would"),
         ("--replica-rule magic", "replica_rule: Input should be 'equal', 'nearest'"),
         ("--policy magic", "least-congestion, least-seconds, or package.module:Class"),
         ("--kv-tokens 100", "'kv_tokens' goes with 'gpu_memory_gb'"),

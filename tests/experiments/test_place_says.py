@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,7 +14,7 @@ from experiments.commands.simulate import read_run
 from experiments.run import prepare
 from experiments.worth import _expected, _replayed
 from placement import placement_json
-from placement.search import copies_per_token
+from placement.search import copies_per_token, judged_loads
 
 if TYPE_CHECKING:
     from conftest import Tiny
@@ -27,7 +28,7 @@ def test_a_search_under_another_rule_says_so(
     """The local search shares equally; figures under `nearest` come with a word on that."""
     tiny.place(*PIPELINED, "--redundant", 8, "--beta", 1.9, "--replica-rule", "nearest")
     printed = " ".join(capsys.readouterr().out.split())
-    assert "local-search shares an expert's tokens equally between its replicas" in printed
+    assert "the search of ilp-load shares an expert's tokens equally between its" in printed
 
 
 def test_groups_are_advised_where_they_are_scattered(
@@ -112,6 +113,169 @@ def test_files_are_named_in_refusals(tiny: Tiny, capsys: pytest.CaptureFixture[s
     assert tiny.command("place", "--previous", tiny.folder / "there.json") == 2
     message = capsys.readouterr().err
     assert f"{tiny.folder / 'there.json'}: places model 'Other', the run is of" in message
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was printed since the last time, on one line."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_step_and_balance_are_compared_where_hops_cannot_differ(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The changes are those of the table's own figures, to a tenth of a percent."""
+    figures = tiny.folder / "figures.json"
+    tiny.place("--policy", "least-copies", "--json", figures)
+    printed, content = said(capsys), json.loads(figures.read_text())
+    other = content["against"]
+    step = 100 * (content["step_s"] / other["step_s"] - 1)
+    gpu = 100 * (content["profile_balance_gpu"] / other["profile_balance_gpu"] - 1)
+    assert "Every placement has the same expected hops here" in printed
+    assert f"step {step:+.1f} %, busiest GPU {gpu:+.1f} % (profile)" in printed
+    # Nothing caps the load: some server carries more than 1.5 x the mean, and that is said.
+    busiest = content["profile_balance_server"]
+    assert (f"warning: the busiest server carries {busiest:.2f} x" in printed) == (busiest > 1.5)
+
+
+def test_an_uncapped_overload_is_warned_of(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copies alone gather experts, beyond what C_layer 6 lets a server be even; a cap ends it."""
+    tiny.place("--policy", "least-copies", "--layer-slots", 16)
+    loose = said(capsys)
+    tiny.place("--policy", "least-copies", "--beta", 1.4)
+    capped = said(capsys)
+    assert "no --beta was given, which caps it" in loose
+    assert "warning" not in capped
+    assert "cap 1.4, which holds on the profile's loads: busiest server" in capped
+
+
+def test_relaxed_layers_are_named_with_their_proof(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beta 1 on a GPU holds in no layer: each is given by its load, not below its hottest slot."""
+    asked = ("--beta", 1, "--beta-scope", "gpu", "--beta-relax")
+    placed = tiny.place(*PIPELINED, *asked)
+    printed, fullest = said(capsys), tiny.fullest(placed, "gpu")
+    assert "busiest GPU / mean (profile), cap 1" in printed
+    assert "3 layers relaxed: " in printed
+    tokens = tiny.tokens()
+    for layer, busiest in enumerate(fullest):
+        assert f"layer {layer} to {busiest:.3f} (proven: not below " in printed
+        # No GPU is cooler than the hottest expert alone, of 8 GPUs and 2 choices a token.
+        alone = 8 * np.bincount(tokens[:, layer].ravel()).max() / tokens[:, layer].size
+        assert busiest >= alone - 1e-9
+
+
+def test_a_priced_cap_says_what_it_paid(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hops and the priced load above the cap add up to what was minimised."""
+    figures = tiny.folder / "figures.json"
+    placed = tiny.place(*PIPELINED, "--beta", 1, "--beta-price", 0.25, "--json", figures)
+    content = json.loads(figures.read_text())
+    load = judged_loads(placed, tiny.tokens(), scope="server")
+    above = float(np.maximum(load - 1, 0).sum(axis=1).mean())
+    assert content["objective"] == pytest.approx(content["expected_hops"] + 0.25 * above)
+    assert f"load above 1 x the mean server: {above:.4g} mean loads a layer" in said(capsys)
+
+
+def test_the_least_possible_busiest_gpu_is_beside_it(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Replicas are chosen for the busiest GPU: its bound, its gap, and a status that names it."""
+    figures = tiny.folder / "figures.json"
+    tiny.place("--policy", "replicated", "--redundant", 8, "--json", figures)
+    content, printed = json.loads(figures.read_text()), said(capsys)
+    assert 1 <= content["balance_gpu_bound"] <= content["balance_gpu"]
+    gap = 1 - content["balance_gpu_bound"] / content["balance_gpu"]
+    assert content["balance_gpu_gap"] == pytest.approx(gap)
+    assert "solve: first the busiest GPU, " in printed
+    assert "expected copies (GPUs per token and layer)" in printed
+    assert content["against"]["expected_gpus_per_token"] > 1
+
+
+def test_why_an_engine_refuses(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """Engines that would not load a placement are named with the first thing they would not."""
+    tiny.place(*PIPELINED)
+    assert "; not sglang, vllm, trtllm, ascend: layer " in said(capsys)
+
+
+def test_an_engine_brings_its_rule(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures are under the engine's rule unless told otherwise; another engine's is refused."""
+    asked = ("--policy", "eplb", "--redundant", 8, "--engine")
+    for engine, rule in (("sglang", "sglang_static"), ("vllm", "vllm_modulo"), ("trtllm", "equal")):
+        tiny.place(*asked, engine)
+        assert f"by the rule '{rule}'" in said(capsys)
+    tiny.place(*asked, "trtllm", "--replica-rule", "nearest")
+    assert "trtllm runs the rule 'equal', the figures are under 'nearest'" in said(capsys)
+    assert tiny.command("place", *asked, "vllm", "--replica-rule", "sglang_dynamic") == 2
+    refused = capsys.readouterr().err
+    assert "'sglang_dynamic' is sglang's, and the engine is vllm, which runs 'vllm_mod" in refused
+
+
+def test_placement_files_stand_for_policies(
+    tiny: Tiny, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both columns may come from files; each has the figures of its policy."""
+    figures = tiny.folder / "figures.json"
+    placed = tiny.place(*PIPELINED, name="new")
+    path = tiny.folder / "new.json"
+    capsys.readouterr()
+    again = tiny.place(*PIPELINED, "--policy", path, "--against", old, "--json", figures)
+    assert again == placed
+    printed, content = said(capsys), json.loads(figures.read_text())
+    assert "against old.json on the same tokens: hops " in printed
+    assert content["against"]["expected_hops"] > content["expected_hops"]
+    assert tiny.command("place", "--policy", path, "--beta", 2) == 2
+    assert "'beta' asks for a new placement" in capsys.readouterr().err
+
+
+def test_a_run_with_replicas_is_refused_before_it_is_solved(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`simulate` names `topomoe place`, for the slots asked for and for those of a file."""
+    tiny.place("--policy", "eplb", "--redundant", 8, name="many")
+    capsys.readouterr()
+    monkeypatch.setattr("experiments.commands.simulate.execute", None)
+    for table in ({"policy": "eplb", "redundant": 8}, {"file": "many.json"}):
+        assert status(["simulate", str(tiny.run_file(table, "data-parallel"))]) == 2
+        assert "`topomoe place`" in capsys.readouterr().err
+
+
+def test_simulate_says_of_a_solve_what_place_says(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Engines, cap and solve are there; a run has nothing to be compared with."""
+    assert status(["simulate", str(tiny.run_file({"beta": 1.5}, "pipelined"))]) == 0
+    printed = said(capsys)
+    for part in ("engines that would load", "busiest server / mean (profile), cap 1.5", "solve: "):
+        assert part in printed
+    assert "against" not in printed
+
+
+def test_worth_of_replicas_taken_by_distance(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under `nearest` hops differ on a symmetric fabric: nothing says that they cannot."""
+    for name, options in (("few", ()), ("many", ("--redundant", 8))):
+        tiny.place(*options, "--policy", "replicated", name=name)
+    files = [str(tiny.folder / f"{name}.json") for name in ("many", "few")]
+    for rule, same in (("nearest", False), ("equal", True)):
+        capsys.readouterr()
+        assert status(["worth", *files, *tiny.options[2:6], "--replica-rule", rule]) == 0
+        printed = said(capsys)
+        assert ("Every placement has the same expected hops" in printed) == same
+        assert ("without busiest links: " in printed) != same
+        assert f"expected hops {'stay as they are' if same else 'rise by '}" in printed
+
+
+def test_domains_are_named_and_judged(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copies of every domain, on its sequences that nothing was fitted to."""
+    words = [w for name in ("trace", "other") for w in ("--domains", tiny.folder / f"{name}.npz")]
+    placed = tiny.place("--policy", "least-copies", "--beta", 1.4, *words)
+    printed = said(capsys)
+    assert "fitted on trace.npz, other.npz" in printed
+    for name in ("trace", "other"):
+        judged = copies_per_token(placed, tiny.tokens(name, odd=True), scope="server")
+        assert f"{name}.npz {judged:.3f} (contiguous " in printed
+    assert "which holds on the loads of every domain" in printed
 
 
 OWN = """

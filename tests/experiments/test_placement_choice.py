@@ -156,7 +156,7 @@ def test_place_writes_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     assert "front of hops against balance written" in " ".join(capsys.readouterr().out.split())
     front = pd.read_csv(tmp_path / "front" / "front.csv")
-    assert front.columns.tolist() == ["beta", "hops", "bound", "balance"]
+    assert front.columns.tolist() == ["beta", "hops", "bound", "balance", "relaxed"]
     assert (front["hops"] >= front["bound"] - 1e-9).all()
     assert (front["bound"].diff().dropna() <= 1e-9).all()
     for kind in ("pdf", "png"):

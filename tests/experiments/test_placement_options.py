@@ -38,8 +38,8 @@ PIPELINED = ("--attention", "pipelined")
         ({"redundant": 8, "replica_rule": "sglang_static"}, "replicated"),
         ({"redundant": 8, "replica_rule": "vllm_modulo"}, "replicated"),
         ({"redundant": 8, "beta": 1.4, "beta_scope": "gpu"}, "replicated"),
-        ({"redundant": 8, "beta": 1.4}, "local-search"),
-        ({"redundant": 8, "beta": 1.0, "beta_price": 0.5}, "local-search"),
+        ({"redundant": 8, "beta": 1.4}, "ilp-load"),
+        ({"redundant": 8, "beta": 1.0, "beta_price": 0.5}, "ilp-load"),
         ({"policy": "least-copies", "beta_scope": "gpu"}, "least-copies"),
         ({"policy": "least-copies", "hop_weighted": True}, "least-copies"),
         ({"policy": "least-copies", "flatten": 1.0}, "least-copies"),
@@ -121,7 +121,7 @@ def test_a_previous_placement_with_replicas_keeps_them(tiny: Tiny) -> None:
     had = tiny.place(*PIPELINED, "--redundant", 8, name="replicas")
     asked = {"previous": str(tiny.folder / "replicas.json"), "max_moves": 4}
     new = tiny.both_ways(asked)
-    assert new.policy == "local-search"
+    assert new.policy == "ilp-load"
     assert new.redundant == had.redundant == 24
 
 
