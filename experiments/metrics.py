@@ -34,32 +34,35 @@ def metrics(result: RunResult) -> dict[str, Any]:
     }
 
 
-def expected_metrics(placed: Placed) -> dict[str, Any]:
-    """Return the figures of a placement that is not replayed, as the profile expects them."""
+def expected_metrics(placed: Placed, *, capped: bool = False) -> dict[str, Any]:
+    """Return the figures of a placement that is not replayed, as the profile expects them.
+
+    Where a cap was put on the load, no gap to the least busiest GPU: none was looked for.
+    """
     return {
         **_expected(placed),
         "balance_server": placed.expected.balance_server,
         "balance_gpu": placed.expected.balance_gpu,
         "balancedness": placed.expected.balancedness,
-        **_least_busiest(placed),
+        **_least_busiest(placed, capped=capped),
         **_expected_copies(placed),
     }
 
 
-def profile_metrics(placed: Placed) -> dict[str, float | None]:
+def profile_metrics(placed: Placed, *, capped: bool = False) -> dict[str, float | None]:
     """Return the balance that the profile expects, beside what a replay shows."""
     return {
         "profile_balance_server": placed.expected.balance_server,
         "profile_balance_gpu": placed.expected.balance_gpu,
-        **_least_busiest(placed),
+        **_least_busiest(placed, capped=capped),
     }
 
 
-def _least_busiest(placed: Placed) -> dict[str, float | None]:
+def _least_busiest(placed: Placed, *, capped: bool) -> dict[str, float | None]:
     """Proven least load of the busiest GPU, where replicas were chosen for it, and its gap."""
     least, busiest = placed.choice.least_busiest, placed.expected.balance_gpu
     bound = None if least is None else min(float(least.mean()), busiest)
-    gap = None if bound is None else relative_gap(busiest, bound)
+    gap = None if bound is None or capped else relative_gap(busiest, bound)
     return {"balance_gpu_bound": bound, "balance_gpu_gap": gap}
 
 

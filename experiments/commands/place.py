@@ -128,10 +128,11 @@ def _judged(placed: Placed, other: Placed | None, spec: RunSpec, against: str) -
     both = {name: placed}
     if other is not None and (against != name or other.placement != placed.placement):
         both[against if against != name else f"{against}, without options"] = other
+    capped = spec.placement.beta is not None
     if any(each.placement.redundant for each in both.values()):
-        return {name: expected_metrics(each) for name, each in both.items()}
+        return {name: expected_metrics(each, capped=capped) for name, each in both.items()}
     return {
-        name: {**metrics(run_replayed(spec, each)), **profile_metrics(each)}
+        name: {**metrics(run_replayed(spec, each)), **profile_metrics(each, capped=capped)}
         for name, each in both.items()
     }
 

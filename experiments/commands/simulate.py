@@ -31,7 +31,11 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
     files = [out / f"{name}.parquet" for name in TABLES] if out is not None else []
     check_destinations([*files, json_file, perfetto], inputs=[run_file, *input_files(spec)])
     result = execute(spec)
-    figures = {**metrics(result), **profile_metrics(result), **result.replay.step_metrics()}
+    figures = {
+        **metrics(result),
+        **profile_metrics(result, capped=spec.placement.beta is not None),
+        **result.replay.step_metrics(),
+    }
     console.print(
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention, {spec.network.kind} "
         f"network with {spec.network.routing} routing, {_step(spec)}; "

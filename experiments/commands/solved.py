@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from placement.solve import relative_gap
 from topologies import LinkClass
 
 if TYPE_CHECKING:
@@ -47,11 +48,16 @@ def _two_stages(spec: PlacementSpec, placed: Placed, report: SolveReport) -> str
     least, busiest = placed.choice.least_busiest, placed.expected.balance_gpu
     assert least is not None  # noqa: S101  the caller's
     bound = min(float(np.mean(least)), busiest)
-    gap = (busiest - bound) / busiest
-    asked = f" (cap {spec.beta:g})" if spec.beta is not None else ""
+    gap = "" if report.gap is None else f" (gap {report.gap:.2%})"
+    hops = f"then hops at that load, {report.status}{gap}"
+    if spec.beta is not None:
+        return (
+            f"first the busiest GPU within the cap {spec.beta:g}, {busiest:.4f} x the mean "
+            f"({bound:.4f} is proven least); {hops}"
+        )
     return (
-        f"first the busiest GPU{asked}, {busiest:.4f} x the mean where {bound:.4f} is proven "
-        f"least (gap {gap:.2%}); then hops at that load, {report.status}"
+        f"first the busiest GPU, {busiest:.4f} x the mean where {bound:.4f} is proven least (gap "
+        f"{relative_gap(busiest, bound):.2%}); {hops}"
     )
 
 

@@ -278,6 +278,38 @@ def test_domains_are_named_and_judged(tiny: Tiny, capsys: pytest.CaptureFixture[
     assert "which holds on the loads of every domain" in printed
 
 
+def test_slots_that_are_left_over(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """8 redundant slots put 2 experts on all 4 servers, 3 slots each: 6 are used, and that is said.
+
+    They are new replicas to the placement that runs.
+    """
+    tiny.place("--policy", "contiguous", name="single")
+    capsys.readouterr()
+    placed = tiny.place("--policy", "hottest", "--redundant", 8)
+    assert placed.redundant == 3 * 6
+    assert "hottest uses 6 of the 8 redundant slots of a layer" in said(capsys)
+    single = tiny.folder / "single.json"
+    tiny.place("--policy", "replicated", "--redundant", 8, "--previous", single, "--max-moves", 2)
+    printed = said(capsys)
+    assert f"of {3 * 24} slots, {3 * 8} of them for new replicas, " in printed
+    assert "new replicas come on top)" in printed
+
+
+def test_a_start_that_breaks_a_cap(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """The curve starts where the cap is kept: moves and hops of that are told apart."""
+    tiny.place(*PIPELINED, name="loose")
+    capsys.readouterr()
+    asked = ("--previous", tiny.folder / "loose.json", "--curve", tiny.folder / "broken")
+    out = tiny.folder / "kept.json"
+    words = [*tiny.options[:6], "--layer-slots", 4, *PIPELINED, *asked, "--out", out]
+    assert status(["place", *map(str, words)]) == 0
+    first = pd.read_csv(tiny.folder / "broken" / "curve.csv").iloc[0]
+    printed = said(capsys)
+    assert "the placement to start from breaks a cap of C_layer 4" in printed
+    assert f"{first['moved']:.0f} moves go into keeping them" in printed
+    assert f"and leave {first['hops']:.4f} hops instead of its " in printed
+
+
 OWN = """
 import warnings
 import numpy as np

@@ -163,6 +163,33 @@ def test_place_writes_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert (tmp_path / "front" / f"pareto.{kind}").stat().st_size > 1000
 
 
+def test_no_front_where_hops_cannot_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under data-parallel attention one line says so, and no file is written."""
+    content = {**CONTENT, "attention": {"kind": "data-parallel"}, "placement": CAPS}
+    front = tmp_path / "front"
+    run(content, against="contiguous", out=None, json_file=None, pareto=front)
+    assert "no front of hops against balance, and no file" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert not front.exists()
+
+
+def test_caps_that_lead_to_one_point_share_its_label() -> None:
+    """Three of five caps change nothing: their names stand beside the point once."""
+    front = pd.DataFrame(
+        {
+            "beta": [1.1, 1.25, 1.5, 2.0, 3.0],
+            "hops": [70.0, 66.0, 60.0, 60.0, 60.0],
+            "bound": [69.0, 66.0, 60.0, 60.0, 60.0],
+            "balance": [1.1, 1.25, 1.4, 1.4, 1.4],
+        }
+    )
+    (axes,) = drawing.figure(front, scope="server").axes
+    assert [text.get_text() for text in axes.texts] == ["1.1", "1.25", "1.5, 2, 3"]
+
+
 def test_the_front_needs_its_columns() -> None:
     """A table without bounds is refused by name."""
     with pytest.raises(FigureError, match="front table"):
