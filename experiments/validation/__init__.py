@@ -1,0 +1,1 @@
+"""The simulator against theory, its other fidelities and published hardware."""
