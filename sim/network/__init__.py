@@ -8,6 +8,7 @@ from sim.network.issue import IssueOrder
 from sim.network.maxmin import max_min_rates
 from sim.network.packet import PacketNetwork
 from sim.network.protocol import Collective, Network, Session
+from sim.network.queue import mean_queue_wait
 from sim.network.usage import LinkUsage
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "PacketNetwork",
     "Session",
     "max_min_rates",
+    "mean_queue_wait",
     "run_alone",
 ]

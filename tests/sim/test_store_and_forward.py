@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import simpy
-from numba import njit
 
 from sim import LawViolation, PacketNetwork, SimulationError
-from sim.network import Flows
+from sim.network import Flows, mean_queue_wait
 from sim.network._arena import Arena
-from sim.network._packet_kernel import BACKWARDS, IDLE, advance, inject
-from sim.network._packet_state import FLOW, INJECTION, new_state, with_more_chunks
+from sim.network._packet_kernel import BACKWARDS, inject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,46 +87,6 @@ def test_random_order_is_seeded(switch: Callable[..., Router]) -> None:
     assert first == again != other
 
 
-@njit  # a call from Python for each of a million arrivals would take most of the suite's time
-def feed(state: Any, times: Any) -> None:
-    """Send one injection at every time."""
-    for index in range(len(times)):
-        while advance(state, times[index] - 1) != IDLE:
-            pass
-        inject(state, index, index + 1, times[index])
-
-
-def queue_wait(rho: float, service_ns: int, arrivals: int, rng: np.random.Generator) -> float:
-    """Mean wait in service times on a link fed with Poisson arrivals through a fast one."""
-    times = np.cumsum(rng.exponential(service_ns / rho, arrivals)).astype(np.int64)
-    size = 1000
-    state = new_state(
-        np.array([1e13, size * 1e9 / service_ns]),
-        np.zeros(2, dtype=np.int64),
-        chunk_bytes=size,
-        interleaved=False,
-        bins=64,
-    )
-    flows, injections = np.zeros(arrivals, dtype=FLOW), np.zeros(arrivals, dtype=INJECTION)
-    flows["end_hop"], flows["message_bytes"], flows["rest"] = 2, size, size
-    flows["unissued"] = flows["undelivered"] = 1
-    flows["next"] = injections["cursor"] = injections["previous"] = np.arange(arrivals)
-    injections["total_bytes"], injections["unissued"] = size, 1
-    state = state._replace(
-        flows=flows,
-        injections=injections,
-        hops=np.array([0, 1], dtype=np.int32),
-        inboxes=np.array([arrivals + 1]),
-        link_bytes=np.zeros((1, 2), dtype=np.int64),
-    )
-    for _ in range(8):
-        state = with_more_chunks(state)
-    feed(state, times)
-    advance(state, 2**62)
-    assert state.links["chunks"][1] == arrivals
-    return float(state.links["wait"][1] / arrivals / service_ns)
-
-
 @pytest.mark.parametrize(
     ("rho", "scatter"), [(0.2, 0.003), (0.5, 0.003), (0.8, 0.008), (0.9, 0.016)]
 )
@@ -136,7 +94,7 @@ def test_queue_of_poisson_arrivals(rho: float, scatter: float) -> None:
     """M/D/1: the mean wait is rho S / (2 (1 - rho)), and not M/M/1's double (FACTS section 2)."""
     # S, waits: 0.125, 0.5, 2, 4.5; three of the deviations stated for a million arrivals.
     theory = rho / (2 * (1 - rho))
-    wait = queue_wait(rho, 10_000, 1_000_000, np.random.default_rng(7))
+    wait = mean_queue_wait(rho, 1_000_000, np.random.default_rng(7))
     assert wait == pytest.approx(theory, rel=3 * scatter)
     assert wait != pytest.approx(2 * theory, rel=3 * scatter)
 
