@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 BIN := .venv/bin
 
-.PHONY: paper test bench bench-all lint format lock clean
+.PHONY: paper test validate bench bench-all lint format lock clean
 
 paper: .venv/ready
 	$(BIN)/topomoe paper
@@ -15,6 +15,10 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The simulator against theory, its other fidelities and published hardware.
+validate: .venv/ready
+	$(BIN)/topomoe validate
 
 bench: .venv/ready
 	$(BIN)/topomoe bench

@@ -215,6 +215,18 @@ def bench(
     run(json_file=json_file, everything=everything, table=table)
 
 
+@app.command()
+def validate(only: options.ValidateOnly = None, json_file: options.JsonFile = None) -> None:
+    """Hold the simulator against theory, its other fidelities and published hardware.
+
+    Prints what was expected, what came, the error and the tolerance; exit status 1 if a line
+    that is judged fails. Expected values stand in experiments/validation/expected.toml.
+    """
+    from experiments.commands.validate import run  # noqa: PLC0415  keeps --help quick
+
+    run(only=only, json_file=json_file)
+
+
 def main() -> None:
     """Run the command line and exit with its status.
 

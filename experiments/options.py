@@ -131,3 +131,7 @@ TraceFile: TypeAlias = Annotated[
         "(.json.gz), for ui.perfetto.dev."
     ),
 ]
+ValidateOnly: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--only", help="One section: theory, fidelity, hardware, serving or laws."),
+]

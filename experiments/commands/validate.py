@@ -1,0 +1,97 @@
+"""`topomoe validate`: the simulator against theory, other fidelities and published hardware."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from experiments.atomic import check_destinations
+from experiments.commands.show import console, write_json
+from experiments.errors import RunError
+from experiments.validation.line import FAILED, PASSED
+from experiments.validation.suite import sections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from experiments.validation.line import Finding
+
+HEADER = ("what", "source", "expected", "got", "error", "tolerance", "")
+
+
+def run(*, only: str | None = None, json_file: Path | None = None) -> None:
+    """Measure section after section, print what was expected and what came.
+
+    Parameters
+    ----------
+    only
+        Name of a section; all by default.
+    json_file
+        File for the lines, for programs; written after every section.
+
+    Raises
+    ------
+    RunError
+        If a line that is judged fails.
+    """
+    asked = sections(only)
+    check_destinations([json_file])
+    found: list[Finding] = []
+    for section in asked:
+        with console.status(f"{section.title} ..."):
+            lines = list(section.findings())
+        found += lines
+        _show(section.title, lines)
+        for remark in section.remarks:
+            console.print(remark, style="dim", soft_wrap=True)
+        write_json(json_file, {"lines": [line.row() for line in found]})
+    failed = sum(line.verdict == FAILED for line in found)
+    judged = failed + sum(line.verdict == PASSED for line in found)
+    if failed:
+        raise RunError(f"{failed} of {judged} judged lines fail; see the lines marked {FAILED}")
+    console.print(f"all {judged} judged lines pass; {len(found) - judged} are shown alone")
+
+
+def texts(lines: Sequence[Finding]) -> list[list[str]]:
+    """Return the cells of the table, as in `HEADER`."""
+    return [
+        [
+            f"{line.expected.what} ({line.case})" if line.case else line.expected.what,
+            line.expected.source,
+            "not known" if line.expected.value is None else _numbers(line.expected.numbers),
+            "not measured" if line.got is None else _numbers(line.got),
+            _error(line),
+            line.expected.tolerance,
+            line.verdict,
+        ]
+        for line in lines
+    ]
+
+
+def _show(title: str, lines: Sequence[Finding]) -> None:
+    table = Table(title=title, title_justify="left", show_edge=False)
+    for name in HEADER:
+        table.add_column(name, justify="right" if name in ("expected", "got", "error") else "left")
+    for cells in texts(lines):
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _numbers(values: Sequence[float] | np.ndarray) -> str:
+    """Return the numbers, runs of the same one shortened: 0.5 x 6."""
+    shown = [f"{value:.7g}" for value in values]
+    if len(shown) > 2 and len(set(shown)) == 1:
+        return f"{shown[0]} x {len(shown)}"
+    return ", ".join(shown)
+
+
+def _error(line: Finding) -> str:
+    if line.error is None:
+        return "-"
+    if line.expected.abs:
+        return f"{line.error:+.2g}"
+    return f"{100 * line.error:+.2g} %" if line.error else "0"
