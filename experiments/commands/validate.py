@@ -9,7 +9,7 @@ from rich.table import Table
 from experiments.atomic import check_destinations
 from experiments.commands.show import console, write_json
 from experiments.errors import RunError
-from experiments.validation.line import FAILED, PASSED
+from experiments.validation.line import EXPLAINED, FAILED, PASSED, SHOWN, SKIPPED
 from experiments.validation.suite import sections
 
 if TYPE_CHECKING:
@@ -46,14 +46,27 @@ def run(*, only: str | None = None, json_file: Path | None = None) -> None:
             lines = list(section.findings())
         found += lines
         _show(section.title, lines)
-        for remark in section.remarks:
+        for remark in (*section.remarks, *reasons(lines)):
             console.print(remark, style="dim", soft_wrap=True)
         write_json(json_file, {"lines": [line.row() for line in found]})
-    failed = sum(line.verdict == FAILED for line in found)
-    judged = failed + sum(line.verdict == PASSED for line in found)
+    failed = _count(found, FAILED)
+    judged = failed + _count(found, PASSED)
     if failed:
         raise RunError(f"{failed} of {judged} judged lines fail; see the lines marked {FAILED}")
-    console.print(f"all {judged} judged lines pass; {len(found) - judged} are shown alone")
+    console.print(
+        f"{judged} judged lines pass, {_count(found, EXPLAINED)} miss for a stated reason, "
+        f"{_count(found, SKIPPED)} are skipped, {_count(found, SHOWN)} shown alone"
+    )
+
+
+def reasons(lines: Sequence[Finding]) -> list[str]:
+    """Return why lines miss what is expected of them, once each."""
+    found = {
+        line.expected.what: " ".join((line.expected.reason or "").split())
+        for line in lines
+        if line.verdict == EXPLAINED
+    }
+    return [f"{what}: {reason}" for what, reason in found.items()]
 
 
 def texts(lines: Sequence[Finding]) -> list[list[str]]:
@@ -70,6 +83,10 @@ def texts(lines: Sequence[Finding]) -> list[list[str]]:
         ]
         for line in lines
     ]
+
+
+def _count(lines: Sequence[Finding], verdict: str) -> int:
+    return sum(line.verdict == verdict for line in lines)
 
 
 def _show(title: str, lines: Sequence[Finding]) -> None:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.validation.kernels import LAUNCH_US, WithKernels
 from experiments.validation.line import Got, expectations
 from experiments.validation.shares import evenly, one_layer, uniform
 from placement import DataParallel
-from sim import MessageSizes, PacketNetwork, simulate
+from sim import ConstantCompute, MessageSizes, PacketNetwork, simulate
 from topologies import Router, ServerLinks, from_links
 from workloads import model
 
@@ -29,11 +30,6 @@ NVLINK_BPS = 160e9
 """Usable of an H800's NVLink (FACTS 3)."""
 CARD_BPS = 50e9
 """A 400 Gb/s network card a GPU (FACTS 3)."""
-LAUNCH_US = 32.0
-"""Of a kernel, before and after its bytes move: launch, posting the first message, counting what
-arrived, copying it out. The same in both directions, set by the three dispatch rows; the combine
-rows and all others are predicted."""
-
 CONSTANTS = (
     f"Constants: NVLink {NVLINK_BPS / 1e9:g} GB/s, card {CARD_BPS / 1e9:g} GB/s, and "
     f"{LAUNCH_US:g} us a kernel (launch and synchronisation), "
@@ -102,7 +98,7 @@ def _sizes() -> MessageSizes:
 
 
 def _spans_us(ranks: int, seed: int) -> tuple[float, float]:
-    """Return how long dispatch and combine are under way."""
+    """Return how long the bytes of dispatch and combine are under way."""
     servers = ServerLinks(nvlink_bandwidth_Bps=NVLINK_BPS, host_bandwidth_Bps=CARD_BPS)
     cluster = from_links([], leaf_of_gpu=[0] * ranks, servers=servers, name="h800")
     topk = uniform(np.random.default_rng(seed), ranks * TOKENS, EXPERTS, CHOICES)
@@ -112,7 +108,7 @@ def _spans_us(ranks: int, seed: int) -> tuple[float, float]:
         DataParallel(layers=1, servers=ranks // 8, gpus_per_server=8),
         network=PacketNetwork(Router(cluster, "hash")),
         sizes=_sizes(),
-        expert_seconds_per_token=0.0,
+        compute=WithKernels(ConstantCompute(0.0)),
     )
     (out, back) = np.diff(result.collective_ns[0], axis=1)[:, 0] * 1e-3
     return float(out), float(back)

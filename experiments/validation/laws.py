@@ -12,6 +12,7 @@ from experiments.validation.shares import evenly, one_layer, uniform
 from placement import DataParallel
 from sim import (
     AnalyticNetwork,
+    ConstantCompute,
     FluidNetwork,
     LawViolation,
     MessageSizes,
@@ -21,12 +22,14 @@ from sim import (
 )
 from sim.laws import check_laws
 from sim.messages import per_expert
+from sim.pairs import survey
 from topologies import LinkClass, Router, preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sim.network import Network
+    from sim.pairs import Surveyed
 
 SIZES = MessageSizes(dispatch_bytes=7408, combine_bytes=14_336)
 
@@ -35,7 +38,7 @@ class Run(NamedTuple):
     """A run and all that the laws compare it with."""
 
     result: SimResult
-    traffic: Any
+    legs: list[Surveyed]
     router: Router
     inputs: Any
 
@@ -69,8 +72,9 @@ def sample(network: Network) -> Run:
         evenly(64, cluster.gpus, cluster.gpus_per_server),
         DataParallel(1, cluster.gpus // cluster.gpus_per_server, cluster.gpus_per_server),
     )
-    result = simulate(*inputs, network=network, sizes=SIZES, expert_seconds_per_token=1e-8)
-    return Run(result, per_expert(*inputs, SIZES), network.router, inputs)
+    result = simulate(*inputs, network=network, sizes=SIZES, compute=ConstantCompute(1e-8))
+    legs = [survey(each, cluster.gpus) for each in per_expert(*inputs, SIZES)]
+    return Run(result, legs, network.router, inputs)
 
 
 def breaks(run: Run) -> bool:

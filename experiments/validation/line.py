@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Check = Callable[[], Iterator["Got"]]
 
-PASSED, FAILED, SHOWN = "pass", "FAIL", "-"
-"""Verdicts; lines that are not judged are shown."""
+PASSED, FAILED, SHOWN, EXPLAINED, SKIPPED = "pass", "FAIL", "-", "miss", "skip"
+"""Verdicts: lines that are not judged are shown, and those that miss may have a stated reason."""
 
 
 class Expected(Table):
@@ -41,6 +41,8 @@ class Expected(Table):
         Whether a deviation fails.
     slow
         Whether tests leave it out.
+    reason
+        Why the simulator misses the value, where that is known and stays.
     """
 
     what: str
@@ -51,6 +53,7 @@ class Expected(Table):
     most: bool = False
     judged: bool = True
     slow: bool = False
+    reason: str | None = None
 
     @property
     def numbers(self) -> NDArray[np.float64]:
@@ -80,13 +83,13 @@ class Got:
     key
         Of the line in ``expected.toml``.
     value
-        As many numbers as are expected.
+        As many numbers as are expected; None where what it takes to measure is absent.
     case
         Which of several cases of the same line.
     """
 
     key: str
-    value: ArrayLike
+    value: ArrayLike | None
     case: str = ""
 
 
@@ -98,16 +101,21 @@ class Finding:
     ----------
     got
         What was measured; None where no check measured the line.
+    skipped
+        Whether that is because what it takes is absent.
     """
 
     key: str
     expected: Expected
     got: tuple[float, ...] | None
     case: str = ""
+    skipped: bool = False
 
     @classmethod
     def of(cls, got: Got) -> Finding:
         """Put what a check measured beside what was expected."""
+        if got.value is None:
+            return cls(got.key, expectations()[got.key], None, got.case, skipped=True)
         numbers = np.atleast_1d(np.asarray(got.value, dtype=np.float64))
         return cls(got.key, expectations()[got.key], tuple(numbers.tolist()), got.case)
 
@@ -127,14 +135,18 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """`PASSED`, `FAILED` or `SHOWN`."""
+        """`PASSED`, `FAILED`, `SHOWN`, `EXPLAINED` or `SKIPPED`."""
+        if self.skipped:
+            return SKIPPED
         if not self.expected.judged:
             return SHOWN
         error = self.error
         limit = self.expected.abs or self.expected.rel
         # Written so that NaN fails.
         good = error is not None and (error if self.expected.most else abs(error)) <= limit
-        return PASSED if good else FAILED
+        if good:
+            return PASSED
+        return EXPLAINED if self.expected.reason and self.got is not None else FAILED
 
     def row(self) -> dict[str, Any]:
         """Return the line for programs."""

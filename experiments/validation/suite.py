@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from experiments.errors import ExperimentError
-from experiments.validation import clusters, fidelity, hardware, laws, rates, shares, times
+from experiments.validation import clusters, fidelity, hardware, laws, rates, serving, shares, times
 from experiments.validation.line import Finding, expectations
 
 if TYPE_CHECKING:
@@ -89,6 +89,12 @@ SECTIONS = (
         (hardware.rows,),
         (hardware.predictions,),
         (hardware.CONSTANTS,),
+    ),
+    Section(
+        "serving",
+        "Serving: DeepSeek-R1 by SGLang on 96 H100",
+        (),
+        (serving.prefill, serving.decode),
     ),
     Section("laws", "Laws of every run", (laws.every_law,)),
 )
