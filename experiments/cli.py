@@ -216,7 +216,11 @@ def bench(
 
 
 @app.command()
-def validate(only: options.ValidateOnly = None, json_file: options.JsonFile = None) -> None:
+def validate(
+    only: options.ValidateOnly = None,
+    table: options.ValidationTable = None,
+    json_file: options.JsonFile = None,
+) -> None:
     """Hold the simulator against theory, its other fidelities and published hardware.
 
     Prints what was expected, what came, the error and the tolerance; exit status 1 if a line
@@ -224,7 +228,7 @@ def validate(only: options.ValidateOnly = None, json_file: options.JsonFile = No
     """
     from experiments.commands.validate import run  # noqa: PLC0415  keeps --help quick
 
-    run(only=only, json_file=json_file)
+    run(only=only, table=table, json_file=json_file)
 
 
 def main() -> None:

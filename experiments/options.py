@@ -135,3 +135,6 @@ ValidateOnly: TypeAlias = Annotated[
     str | None,
     typer.Option("--only", help="One section: theory, fidelity, hardware, serving or laws."),
 ]
+ValidationTable: TypeAlias = Annotated[
+    Path | None, typer.Option("--table", help="Write the tables here, as Markdown.")
+]

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from experiments.atomic import check_destinations
+from experiments.atomic import check_destinations, write_atomic
 from experiments.commands.show import console, write_json
 from experiments.errors import RunError
+from experiments.markdown import markdown_table
 from experiments.validation.line import EXPLAINED, FAILED, PASSED, SHOWN, SKIPPED
 from experiments.validation.suite import sections
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 HEADER = ("what", "source", "expected", "got", "error", "tolerance", "")
 
 
-def run(*, only: str | None = None, json_file: Path | None = None) -> None:
+def run(
+    *, only: str | None = None, json_file: Path | None = None, table: Path | None = None
+) -> None:
     """Measure section after section, print what was expected and what came.
 
     Parameters
@@ -32,6 +35,8 @@ def run(*, only: str | None = None, json_file: Path | None = None) -> None:
         Name of a section; all by default.
     json_file
         File for the lines, for programs; written after every section.
+    table
+        File for the tables, as Markdown; likewise.
 
     Raises
     ------
@@ -39,15 +44,20 @@ def run(*, only: str | None = None, json_file: Path | None = None) -> None:
         If a line that is judged fails.
     """
     asked = sections(only)
-    check_destinations([json_file])
+    check_destinations([json_file, table])
     found: list[Finding] = []
+    pages: list[str] = []
     for section in asked:
         with console.status(f"{section.title} ..."):
             lines = list(section.findings())
         found += lines
         _show(section.title, lines)
-        for remark in (*section.remarks, *reasons(lines)):
+        remarks = [*section.remarks, *reasons(lines)]
+        for remark in remarks:
             console.print(remark, style="dim", soft_wrap=True)
+        pages.append("\n\n".join([f"### {section.title}", _markdown(lines), *remarks]))
+        if table is not None:
+            write_atomic(table, "\n\n".join(pages) + "\n")
         write_json(json_file, {"lines": [line.row() for line in found]})
     failed = _count(found, FAILED)
     judged = failed + _count(found, PASSED)
@@ -83,6 +93,10 @@ def texts(lines: Sequence[Finding]) -> list[list[str]]:
         ]
         for line in lines
     ]
+
+
+def _markdown(lines: Sequence[Finding]) -> str:
+    return markdown_table([name or "verdict" for name in HEADER], texts(lines))
 
 
 def _count(lines: Sequence[Finding], verdict: str) -> int:
