@@ -73,7 +73,9 @@ def sample(network: Network) -> Run:
         evenly(64, cluster.gpus, cluster.gpus_per_server),
         DataParallel(1, cluster.gpus // cluster.gpus_per_server, cluster.gpus_per_server),
     )
-    result = simulate(*inputs, network=network, sizes=SIZES, compute=WithKernels(ConstantCompute(1e-8)))
+    result = simulate(
+        *inputs, network=network, sizes=SIZES, compute=WithKernels(ConstantCompute(1e-8))
+    )
     legs = [survey(each, cluster.gpus) for each in per_expert(*inputs, SIZES)]
     return Run(result, legs, network.router, inputs)
 
