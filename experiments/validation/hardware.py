@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NVLINK_BPS = 160e9
-"""Usable of an H800's NVLink (FACTS 3)."""
+"""Usable of an H800's NVLink (DeepEP V1)."""
 CARD_BPS = 50e9
-"""A 400 Gb/s network card a GPU (FACTS 3)."""
+"""A 400 Gb/s network card a GPU (DeepEP V1)."""
 CONSTANTS = (
     f"Constants: NVLink {NVLINK_BPS / 1e9:g} GB/s, card {CARD_BPS / 1e9:g} GB/s, and "
     f"{LAUNCH_US:g} us a kernel (launch and synchronisation), "
