@@ -283,7 +283,7 @@ def test_nothing_to_gain_is_called_optimal() -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        (Replicated(3), "12 experts and 3 redundant slots must divide by 4 GPUs; redundant=4 wo"),
+        (Replicated(3), "12 experts and 3 redundant slots must divide by 4 GPUs; redundant=0 or 4"),
         (Replicated(-4), "-4 redundant slots must divide by 4 GPUs; redundant=0 would"),
         (Replicated(40), "52 slots for 12 experts need more replicas of an expert than the 4 GPUs"),
         (Replicated(4, rule="best"), "rule is 'best', allowed: equal, nearest, lp"),  # type: ignore[arg-type]
