@@ -83,7 +83,7 @@ def _excess(heat: float, cap: float) -> float:
 
 
 @njit(cache=True)
-def _shift_price(state: State, prices: Prices, at: int, a: int, b: int, moved: float) -> float:
+def shift_price(state: State, prices: Prices, at: int, a: int, b: int, moved: float) -> float:
     """Price of taking `moved` load from place a to place b of layer `at`."""
     cap = prices.cap[at]
     had_a, had_b = state.heat[at, a], state.heat[at, b]
@@ -101,7 +101,7 @@ def _taken(rng: np.random.Generator, price: float, temperature: float) -> bool:
 
 
 @njit(cache=True)
-def _has_room(state: State, caps: Caps, at: int, a: int, b: int) -> bool:
+def has_room(state: State, caps: Caps, at: int, a: int, b: int) -> bool:
     """Whether the layer's caps let place b take one more expert from place a."""
     ga, gb = caps.group_of_place[a], caps.group_of_place[b]
     open_: bool = ga == gb or state.group_slots[at, gb] < caps.group_layer
@@ -109,14 +109,14 @@ def _has_room(state: State, caps: Caps, at: int, a: int, b: int) -> bool:
 
 
 @njit(cache=True)
-def _total_has_room(state: State, caps: Caps, a: int, b: int) -> bool:
+def total_has_room(state: State, caps: Caps, a: int, b: int) -> bool:
     ga, gb = caps.group_of_place[a], caps.group_of_place[b]
     open_: bool = ga == gb or state.group_total[gb] < caps.group_total
     return open_ and bool(state.total[b] < caps.place_total)
 
 
 @njit(cache=True)
-def _move(state: State, prices: Prices, caps: Caps, at: int, expert: int, b: int) -> None:
+def move(state: State, prices: Prices, caps: Caps, at: int, expert: int, b: int) -> None:
     a, load = state.place[at, expert], prices.load[at, expert]
     state.place[at, expert] = b
     state.heat[at, a] -= load
@@ -149,7 +149,7 @@ def _try_swap(
     if a == b:
         return
     moved = prices.load[at, e] - prices.load[at, f]
-    if _taken(rng, _shift_price(state, prices, at, a, b, moved), temperature):
+    if _taken(rng, shift_price(state, prices, at, a, b, moved), temperature):
         state.place[at, e], state.place[at, f] = b, a
         state.heat[at, a] -= moved
         state.heat[at, b] += moved
@@ -163,12 +163,12 @@ def _try_move(
     layers, experts = state.place.shape
     at, e = int(rng.random() * layers), int(rng.random() * experts)
     a, b = state.place[at, e], int(rng.random() * state.total.size)
-    if a == b or not _has_room(state, caps, at, a, b):
+    if a == b or not has_room(state, caps, at, a, b):
         return
-    price = _shift_price(state, prices, at, a, b, prices.load[at, e])
-    if _total_has_room(state, caps, a, b):
+    price = shift_price(state, prices, at, a, b, prices.load[at, e])
+    if total_has_room(state, caps, a, b):
         if _taken(rng, price, temperature):
-            _move(state, prices, caps, at, e, b)
+            move(state, prices, caps, at, e, b)
         return
     to, f = int(rng.random() * layers), int(rng.random() * experts)
     # From a random expert on, the first one of the other layer that sits on b.
@@ -176,12 +176,12 @@ def _try_move(
         if state.place[to, f] == b:
             break
         f = f + 1 if f + 1 < experts else 0
-    if to == at or state.place[to, f] != b or not _has_room(state, caps, to, b, a):
+    if to == at or state.place[to, f] != b or not has_room(state, caps, to, b, a):
         return
-    price += _shift_price(state, prices, to, b, a, prices.load[to, f])
+    price += shift_price(state, prices, to, b, a, prices.load[to, f])
     if _taken(rng, price, temperature):
-        _move(state, prices, caps, at, e, b)
-        _move(state, prices, caps, to, f, a)
+        move(state, prices, caps, at, e, b)
+        move(state, prices, caps, to, f, a)
 
 
 @njit(cache=True)

@@ -122,7 +122,7 @@ def search(
     if places.per_server > 1 and places.layer_slots > 1:
         moves = _MOVE_SHARE
     steps = effort.proposals * load.size
-    state, limit = _state(places, place, load), None
+    state, limit = state_of(places, place, load), None
     schedule = [(t, firm, 1 / _STEPS) for t in np.geomspace(effort.hot, _COLD, _STEPS)]
     schedule.append((_COLD / 10, firm if terms.price is not None else 1e3 * firm, _FINAL_SHARE))
     for temperature, weight, part in schedule:
@@ -131,7 +131,7 @@ def search(
             continue
         now = prices._replace(weight=np.where(locked, 1e6 * firm, weight))
         anneal(rng, state, now, caps, temperature * spread, int(steps * part), moves)
-        state = _state(places, state.place, load)
+        state = state_of(places, state.place, load)
         value = float((load * np.take_along_axis(cost, state.place, axis=1)).sum())
         over = state.heat.max(axis=1) > cap * (1 + TOLERANCE)
         if not over.any() and value <= terms.bound + 1e-9 * abs(terms.bound):
@@ -141,7 +141,7 @@ def search(
     return Found(place=state.place, over=over, limit=limit)
 
 
-def _state(places: Places, place: NDArray[np.int64], load: NDArray[np.float64]) -> Any:
+def state_of(places: Places, place: NDArray[np.int64], load: NDArray[np.float64]) -> Any:
     """Sum up an assignment afresh, so that rounding does not pile up."""
     from placement.balance._search_kernel import State  # noqa: PLC0415  numba is slow to import
 

@@ -40,7 +40,7 @@ class Schedule(NamedTuple):
 
 
 @njit(cache=True)
-def _load_excess_change(terms: Terms, state: State, e: int, f: int) -> float:
+def load_excess_change(terms: Terms, state: State, e: int, f: int) -> float:
     """Change of the load above the caps if items e and f change places."""
     a, b, change = state.place[e], state.place[f], 0.0
     for d in range(terms.cap.size):
@@ -52,7 +52,7 @@ def _load_excess_change(terms: Terms, state: State, e: int, f: int) -> float:
 
 
 @njit(cache=True)
-def _moved_change(terms: Terms, state: State, e: int, f: int) -> int:
+def moved_change(terms: Terms, state: State, e: int, f: int) -> int:
     a, b, change = state.place[e], state.place[f], 0
     for i, old, new in ((e, a, b), (f, b, a)):
         if terms.previous[i] >= 0:
@@ -61,7 +61,7 @@ def _moved_change(terms: Terms, state: State, e: int, f: int) -> int:
 
 
 @njit(cache=True)
-def _count_excess_change(terms: Terms, state: State, e: int, f: int) -> int:
+def count_excess_change(terms: Terms, state: State, e: int, f: int) -> int:
     """Change of the replicas and moves too many if items e and f change places."""
     a, b, change = state.place[e], state.place[f], 0
     for i, old, new in ((e, a, b), (f, b, a)):
@@ -70,7 +70,7 @@ def _count_excess_change(terms: Terms, state: State, e: int, f: int) -> int:
             change += int(state.holds[x, new] >= terms.most_replicas)
             change -= int(state.holds[x, old] > terms.most_replicas)
     now = state.moved[0] - terms.most_moves
-    change += max(0, now + _moved_change(terms, state, e, f)) - max(0, now)
+    change += max(0, now + moved_change(terms, state, e, f)) - max(0, now)
     return int(change)
 
 
@@ -128,10 +128,10 @@ def _shift(tokens: Tokens, state: State, i: int, a: int, b: int) -> None:
 
 
 @njit(cache=True)
-def _swap(tokens: Tokens, terms: Terms, state: State, e: int, f: int) -> None:
+def swap(tokens: Tokens, terms: Terms, state: State, e: int, f: int) -> None:
     """Let items e and f change places; `state.change` holds what that does to the copies."""
     a, b = state.place[e], state.place[f]
-    state.moved[0] += _moved_change(terms, state, e, f)
+    state.moved[0] += moved_change(terms, state, e, f)
     for d in range(tokens.share.size):
         state.copies[d] += state.change[d]
     for d in range(terms.cap.size):
@@ -177,7 +177,7 @@ def typical_change(
         change += terms.linear[e, b] - terms.linear[e, a]
         change += terms.linear[f, a] - terms.linear[f, b]
         if terms.load_price < inf:
-            change += terms.load_price * _load_excess_change(terms, state, e, f)
+            change += terms.load_price * load_excess_change(terms, state, e, f)
         total += abs(change)
         drawn += 1
     return total / max(1, drawn)
@@ -200,8 +200,8 @@ def anneal(
         if a == b or terms.expert[e] == terms.expert[f]:
             continue
         over, many = (
-            _load_excess_change(terms, state, e, f),
-            _count_excess_change(terms, state, e, f),
+            load_excess_change(terms, state, e, f),
+            count_excess_change(terms, state, e, f),
         )
         if schedule.firm and (many > 0 or (hard and many == 0 and over > 0.0)):
             continue
@@ -209,4 +209,4 @@ def anneal(
         rise += schedule.count_price * many + load_price * over
         limit = -schedule.temperature * log(1.0 - rng.random()) - rise
         if _copies_change(tokens, terms, state, e, f, limit) <= limit:
-            _swap(tokens, terms, state, e, f)
+            swap(tokens, terms, state, e, f)

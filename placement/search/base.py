@@ -15,6 +15,7 @@ from placement.hops import IlpLoad
 from placement.replicas import Replicated
 from placement.search.grow import grown
 from placement.search.items import slots_of
+from placement.search.repair import repaired
 from placement.slots import place_on_gpus
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ def base_of(search: LocalSearch, problem: PlacementProblem) -> Base:
     if search.beta is None:
         return Base(placement, None, unknown)
     beta = np.full(problem.layers, search.beta)
-    free = search.beta_price is None and search.max_moves is None
-    if not free or placement.redundant or search.domains:
+    hard, plain = search.beta_price is None, not (placement.redundant or search.domains)
+    if hard and plain and search.max_moves is not None:
+        return Base(*repaired(search, problem, placement), unknown)
+    if not (hard and plain):
         return Base(placement, beta, unknown)
     caps = layer_caps(problem, search.beta, relax=True, scope=search.scope, seed=search.seed)
     places = Places.of(problem, search.scope).server.size

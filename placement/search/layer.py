@@ -129,6 +129,13 @@ class LayerSearch:
         """Items to be placed."""
         return len(self.expert)
 
+    def moved(self, place: NDArray[np.integer]) -> int:
+        """Items that these places [items] take away from where they come from."""
+        if self.moves is None:
+            return 0
+        previous = self.moves.previous
+        return int(((previous >= 0) & (previous != place)).sum())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrangement:
@@ -209,6 +216,27 @@ def arrange(
         best = _better(best, layer, run)
     assert best is not None  # noqa: S101  there is a start
     return replace(best, cut=cut)
+
+
+def mended_layer(layer: LayerSearch, start: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Swap few items so that no load is above its cap, with any number of moves; greedy.
+
+    Returns
+    -------
+    int64 [items]: places, perhaps still above a cap.
+    """
+    from placement.search import _mend_kernel as kernel  # noqa: PLC0415  numba is slow to import
+    from placement.search import _tables_kernel as tables  # noqa: PLC0415  as above
+
+    moves = None if layer.moves is None else replace(layer.moves, most=None)
+    bare = replace(layer, copies=None, linear=None, moves=moves)
+    tokens, terms = _tokens(bare, tables), _terms(bare, tables)
+    state = _state(bare, tokens, terms, tables)
+    state.place[:] = _with_free(bare, start)
+    tables.sum_up(tokens, terms, state)
+    kernel.mend(tokens, terms, state)
+    place: NDArray[np.int64] = state.place[: layer.items].copy()
+    return place
 
 
 def _cooling(unit: float, pace: Pace, kernel: Any) -> Iterator[Any]:

@@ -14,7 +14,8 @@ from placement.search.base import base_of
 from placement.search.items import items_of, place_items
 from placement.search.layer import LayerSearch, LoadCap, Robust, arrange
 from placement.search.refusal import refusal
-from placement.search.share_moves import share_moves
+from placement.search.repair import repaired_layers
+from placement.search.share_moves import PROPOSALS, share_moves
 from placement.search.start import least_beta, starts_of
 from placement.search.terms import bound_of, layers_of
 from placement.solve import SolveReport, status_of
@@ -44,11 +45,13 @@ class LocalSearch:
     The slots are those of a start placement: its replicas and its number of slots of every
     layer on every place, with what the caps leave free. They are swapped, never added or
     removed; a replica's load is its expert's, shared equally. Where these slots cannot meet a
-    hard beta that other counts within the caps can, and there are neither replicas nor a budget
-    of moves, they are those of `Balanced`. The objective is, per token and layer, ``hops x
-    expected hops + copies x expected copies + move_price x moves + beta_price x load above the
-    cap``; the report gives it and its bound in hops, copies, copy-hops or, where units mix, as a
-    weighted sum. The bound is the sum of bounds on the terms, for arrangements of the same slots.
+    hard beta that other counts within the caps can, and there are no replicas, they are those
+    of `Balanced`, or with `max_moves` of the previous placement after few moves that meet beta;
+    only what the budget leaves is spent on the objective. The objective is, per token and
+    layer, ``hops x expected hops + copies x expected copies + move_price x moves + beta_price x
+    load above the cap``; the report gives it and its bound in hops, copies, copy-hops or, where
+    units mix, as a weighted sum. The bound is the sum of bounds on the terms, for arrangements
+    of the same slots.
 
     Attributes
     ----------
@@ -178,9 +181,17 @@ class LocalSearch:
         base = base_of(self, problem)
         layers = layers_of(self, problem, base)
         first = [self._place(items.gpu, problem) for items in items_of(base.placement)]
+        first = repaired_layers(self, layers, first)
         now = time.perf_counter()
         until = now + _BUDGETS_SHARE * (end - now)
-        layers = share_moves(layers, first, self.max_moves, seed=self.seed, deadline=until)
+        layers = share_moves(
+            layers,
+            first,
+            self.max_moves,
+            seed=self.seed,
+            proposals=min(PROPOSALS, self._proposals(layers)),
+            deadline=until,
+        )
         bounds = [bound_of(self, problem, at, layer) for at, layer in enumerate(layers)]
         found = self._arranged(layers, first, (base.level, bounds), end)
         placement = place_items(
@@ -240,7 +251,14 @@ class LocalSearch:
                     raised = LoadCap(layer.loads.load, layer.loads.beta * factor)
                     best = run(replace(layer, loads=raised), [place])
             if best.excess > EXCESS:
-                raise refusal(layers, first, failed=number, scope=self.scope, seed=self.seed)
+                raise refusal(
+                    layers,
+                    first,
+                    failed=number,
+                    scope=self.scope,
+                    seed=self.seed,
+                    deadline=end,
+                )
             found.append(best)
         return found
 

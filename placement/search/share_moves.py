@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _PARTS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Budgets tried, as shares of a layer's items."""
-_PROPOSALS = 300
+PROPOSALS = 300
+"""Swaps proposed per item in a short search, at most."""
 _EXCESS_PRICE = 1e6
 """Load above a cap comes before any gain."""
 
@@ -30,6 +31,7 @@ def share_moves(
     most: int | None,
     *,
     seed: int,
+    proposals: int = PROPOSALS,
     deadline: float = np.inf,
 ) -> list[LayerSearch]:
     """Give every layer a budget of moves, the budgets summing to at most `most`.
@@ -48,6 +50,8 @@ def share_moves(
         Moves over all layers; None leaves the layers as they are.
     seed
         Of the short searches.
+    proposals
+        Swaps proposed per item in each of them.
     deadline
         ``time.perf_counter`` value by which they should end.
 
@@ -58,7 +62,7 @@ def share_moves(
     """
     if most is None:
         return layers
-    budget = np.array([_moved(layer, start) for layer, start in zip(layers, first, strict=True)])
+    budget = np.array([layer.moved(start) for layer, start in zip(layers, first, strict=True)])
     rest = most - int(budget.sum())
     if rest < 0:
         raise InfeasibleError(
@@ -69,7 +73,9 @@ def share_moves(
     for number, (layer, start) in enumerate(zip(layers, first, strict=True)):
         now = time.perf_counter()
         until = now + (deadline - now) / (len(layers) - number)
-        budgets, values = _curve(layer, start, seed=(seed, number), deadline=until)
+        budgets, values = _curve(
+            layer, start, seed=(seed, number), proposals=proposals, deadline=until
+        )
         for left, right in _hull(budgets, values):
             width = budgets[right] - budgets[left]
             steps.append(((values[right] - values[left]) / width, number, budgets[left], width))
@@ -86,19 +92,16 @@ def share_moves(
     ]
 
 
-def _moved(layer: LayerSearch, place: NDArray[np.int64]) -> int:
-    """Items away from their previous place."""
-    if layer.moves is None:
-        return 0
-    previous = layer.moves.previous
-    return int(((previous >= 0) & (previous != place)).sum())
-
-
 def _curve(
-    layer: LayerSearch, start: NDArray[np.int64], *, seed: tuple[int, int], deadline: float
+    layer: LayerSearch,
+    start: NDArray[np.int64],
+    *,
+    seed: tuple[int, int],
+    proposals: int,
+    deadline: float,
 ) -> tuple[list[int], list[float]]:
     """Value reached with each budget."""
-    forced = _moved(layer, start)
+    forced = layer.moved(start)
     budgets = sorted({forced + int(part * layer.items) for part in _PARTS})
     values: list[float] = []
     for nth, most in enumerate(budgets):
@@ -109,7 +112,7 @@ def _curve(
         found = arrange(
             replace(layer, moves=moves),
             [start],
-            proposals=_PROPOSALS * layer.items,
+            proposals=proposals * layer.items,
             rng=np.random.Generator(np.random.PCG64([*seed, most])),
             deadline=now + (deadline - now) / (len(budgets) - nth),
         )

@@ -48,7 +48,7 @@ def starts_of(
     starts = [np.asarray(first, dtype=np.int64)]
     if number > 1 and layer.loads is not None:
         starts.append(hottest_first(layer) if level is None else level)
-    elif level is not None and _excess_factor(layer, starts[0]) > 1:
+    elif level is not None and excess_factor(layer, starts[0]) > 1:
         starts = [level]
     if number > len(starts) and layer.copies is not None:
         starts.append(together(layer))
@@ -130,7 +130,7 @@ def least_beta(
         found = arrange(
             _scaled(bare, factor), [best], proposals=_LEVEL_PROPOSALS * layer.items, rng=rng
         )
-        reached = max(1.0, _excess_factor(bare, found.place))
+        reached = max(1.0, excess_factor(bare, found.place))
         if reached < high:
             high, best = reached, found.place
         if reached > factor:
@@ -149,8 +149,8 @@ def quick_beta(layer: LayerSearch, first: NDArray[np.integer]) -> tuple[float, N
     options = [np.asarray(first, dtype=np.int64)]
     if layer.moves is None or layer.moves.most is None:
         options.append(hottest_first(layer))
-    best = min(options, key=lambda place: (doubled(layer, place), _excess_factor(layer, place)))
-    return max(1.0, _excess_factor(layer, best)), best
+    best = min(options, key=lambda place: (doubled(layer, place), excess_factor(layer, place)))
+    return max(1.0, excess_factor(layer, best)), best
 
 
 def doubled(layer: LayerSearch, place: NDArray[np.int64]) -> int:
@@ -159,7 +159,7 @@ def doubled(layer: LayerSearch, place: NDArray[np.int64]) -> int:
     return int(np.maximum(held - layer.most_replicas, 0).sum())
 
 
-def _excess_factor(layer: LayerSearch, place: NDArray[np.int64]) -> float:
+def excess_factor(layer: LayerSearch, place: NDArray[np.int64]) -> float:
     """Greatest load of a place in any domain, over its cap."""
     loads, places = layer.loads, len(layer.slots)
     if loads is None:
