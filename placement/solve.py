@@ -35,6 +35,15 @@ def status_of(objective: float, bound: float, *, unit: str = "hops") -> str:
     return "optimal" if relative_gap(objective, bound, unit=unit) == 0 else "feasible"
 
 
+BUDGET_S = 20.0
+"""Wall seconds that a policy without a natural end allows itself where no limit is given."""
+
+
+def limit_named(limit: str | None, time_limit_s: float | None) -> str | None:
+    """Call ``time`` a ``budget`` where no limit in seconds was given."""
+    return "budget" if limit == "time" and time_limit_s is None else limit
+
+
 @dataclass(frozen=True, slots=True)
 class SolveReport:
     """Outcome of a solve: status, objective, proven bound, gap and seconds.
@@ -51,7 +60,8 @@ class SolveReport:
     seconds
         Wall time, model building included.
     limit
-        What stopped the search early (``time``, ``nodes``), else None.
+        What stopped the search early, else None: ``time`` or ``nodes``, limits that were given,
+        or ``budget``, the policy's own seconds where no limit was. An optimal answer has none.
     unit
         Unit of objective and bound, one of `UNITS`.
     """
@@ -70,6 +80,8 @@ class SolveReport:
                 raise PlacementError(
                     f"solve {what} '{value}' is unknown; allowed: {', '.join(allowed)}"
                 )
+        if self.status == "optimal":
+            object.__setattr__(self, "limit", None)
         for name in ("objective", "bound", "seconds"):
             value = getattr(self, name)
             if value is not None and not isfinite(value):

@@ -66,6 +66,8 @@ def _limit(report: SolveReport, spec: PlacementSpec) -> str:
         return ""
     if report.limit in ("time", "budget") and spec.time_limit is None:
         return ", stopped by the search's own budget (--time-limit sets another)"
+    if report.limit == "budget":
+        return ", stopped by the policy's own search budget (--time-limit raises it)"
     return f", stopped by the {report.limit} limit"
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.balance.caps import LayerCaps, Places, layer_caps, priced_caps
+from placement.balance.caps import TOLERANCE, LayerCaps, Places, layer_caps, priced_caps
 from placement.balance.relaxation import BalanceRelaxation, solve_relaxation
 from placement.balance.search import BalanceTerms, Effort, Found, search
 from placement.balance.start import start
 from placement.errors import InfeasibleError, PlacementError
+from placement.hops import IlpLoad
 from placement.slots import place_on_gpus
-from placement.solve import SolveReport, status_of
+from placement.solve import BUDGET_S, SolveReport, limit_named, status_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +54,8 @@ class Balanced:
     seed
         Of all searches.
     time_limit_s
-        Wall seconds; annealing is cut short to keep them. Only where they end without any
+        Wall seconds; annealing is cut short to keep them; None allows 20, and the report calls
+        them a ``budget``. Only where they end without any
         placement within hard caps is the search made again without them, until it finds one.
     proposals
         Annealing steps proposed per expert of every layer.
@@ -64,7 +66,7 @@ class Balanced:
     scope: str = "server"
     price: float | None = None
     seed: int = 0
-    time_limit_s: float = 20.0
+    time_limit_s: float | None = None
     proposals: int = 700
     name: str = "balanced"
 
@@ -72,7 +74,7 @@ class Balanced:
         """Refuse a price or limit that makes no sense."""
         if self.price is not None and not (np.isfinite(self.price) and self.price >= 0):
             raise PlacementError(f"price must be a number of at least 0, got {self.price}")
-        if not self.time_limit_s > 0 or self.proposals < 1:
+        if not self._seconds > 0 or self.proposals < 1:
             raise PlacementError("time_limit_s and proposals must be positive")
 
     def __call__(self, problem: PlacementProblem) -> Placement:
@@ -85,13 +87,16 @@ class Balanced:
         """
         begun = time.perf_counter()
         places = Places.of(problem, self.scope)
-        for seconds in (self.time_limit_s, np.inf):
+        known = self._uncapped(problem, places, begun)
+        if known is not None:
+            return known
+        for seconds in (self._seconds, np.inf):
             for even in (False, True):
                 caps = self._caps(problem, even=even)
                 model = self._relaxed(problem, places, caps, seconds)
                 found = self._search(problem, places, caps, model, begun + 0.9 * seconds)
                 if found is not None:
-                    limit = "time" if seconds > self.time_limit_s else found.limit
+                    limit = "time" if seconds > self._seconds else found.limit
                     found = replace(found, limit=limit)
                     return self._placed(problem, places, found, model, begun)
             if time.perf_counter() < begun + 0.9 * seconds and model[0].limit is None:
@@ -100,6 +105,28 @@ class Balanced:
             f"no placement found with beta {self.beta:g} in every layer and at most "
             f"{problem.server_slots} experts on a server (server_slots); raise either"
         )
+
+    @property
+    def _seconds(self) -> float:
+        return BUDGET_S if self.time_limit_s is None else self.time_limit_s
+
+    def _uncapped(
+        self, problem: PlacementProblem, places: Places, begun: float
+    ) -> Placement | None:
+        """Return the hop optimum where servers cost the same and it meets beta; else None.
+
+        It is spread evenly then, which the annealing, once below the cap, has no reason to be.
+        """
+        if np.ptp(problem.cost, axis=1).max() > 0 or self.price is not None:
+            return None
+        placement = IlpLoad()(problem)
+        place = placement.gpu_of_expert.astype(np.int64)
+        place //= problem.gpus_per_server // places.per_server
+        caps = np.full(problem.layers, self.beta / places.server.size * (1 + TOLERANCE))
+        if placement.solve is None or _excess(problem, places, place, caps) > 0:
+            return None
+        report = replace(placement.solve, seconds=time.perf_counter() - begun)
+        return replace(placement, policy=self.name, solve=report)
 
     def _caps(self, problem: PlacementProblem, *, even: bool) -> LayerCaps:
         if self.price is not None:
@@ -191,7 +218,7 @@ class Balanced:
             objective=objective,
             bound=bound,
             seconds=time.perf_counter() - begun,
-            limit=relaxed.limit or found.limit,
+            limit=limit_named(relaxed.limit or found.limit, self.time_limit_s),
         )
         if self.scope == "gpu":
             return place_on_gpus(problem, found.place, policy=self.name, solve=report)

@@ -141,8 +141,8 @@ class LeastCongestion:
     seed
         Of the annealing.
     time_limit_s
-        Wall seconds after which no further round of annealing begins; a first round is always
-        run.
+        Wall seconds after which no further round of annealing begins; layers that are above
+        `beta` get a first round in any case.
     """
 
     links: str = "all"

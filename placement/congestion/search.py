@@ -209,7 +209,8 @@ class Search:
         for turn in range(ROUNDS):
             if stale == STALE or reached <= (0.0, 1 + 1.01 * TOLERANCE):
                 break
-            if turn and time.perf_counter() > self.deadline_s:
+            # A layer above its caps on load gets a first round in any case.
+            if (turn or reached[0] == 0) and time.perf_counter() > self.deadline_s:
                 self.hurried = True
                 break
             slots = self._anneal(

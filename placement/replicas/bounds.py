@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,16 +50,24 @@ def balance_bound(
 
 
 def equal_balance_bound(
-    load: NDArray[np.float64], slots: int, gpus: int, reached: NDArray[np.float64]
+    load: NDArray[np.float64],
+    slots: int,
+    gpus: int,
+    reached: NDArray[np.float64],
+    *,
+    deadline: float = np.inf,
 ) -> NDArray[np.float64]:
-    """`balance_bound`, tightened for the rule `equal` where GPUs have two slots each."""
+    """`balance_bound`, tightened for the rule `equal` where GPUs have two slots each.
+
+    Layers that come after `deadline`, a ``time.perf_counter`` value, keep the looser bound.
+    """
     from placement.replicas._bound_kernel import pair_bound  # noqa: PLC0415  numba is slow to import
 
     bound = balance_bound(load, slots, gpus, reached)
     if slots != 2 * gpus:
         return bound
     pairs = [
-        pair_bound(row, gpus, low, high)
+        low if time.perf_counter() > deadline else pair_bound(row, gpus, low, high)
         for row, low, high in zip(load * gpus, bound, reached, strict=True)
     ]
     return np.array(pairs)

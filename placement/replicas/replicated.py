@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from placement.problem import PlacementProblem
     from placement.replicas.rules import ReplicaRule
 
+_ALIKE = 0.01
+"""Relative distance of busiest GPUs under `lp` up to which hops decide between two layers."""
+_PROGRAM_SHARE = 0.3
+"""Part of the time limit for each of the two searches behind `lp`; its programs need theirs."""
 _TOUCH = 1e-9
 """Relative distance kept below a cap that was asked for, so that rounding cannot exceed it."""
 
@@ -61,8 +65,8 @@ class Replicated:
 
     Under `equal` a `PlacementProblem` is enough; other rules depend on origins and need a
     `ReplicaProblem`. `lp` is searched as `equal` and as `nearest`, and of the two the better
-    placement under `lp` is kept. Where all servers cost the same, `equal` has no hops to save
-    and only balances.
+    placement under `lp` is kept: the one of fewer hops, where busiest GPUs are within 1 %. Where
+    all servers cost the same, `equal` has no hops to save and only balances.
 
     Attributes
     ----------
@@ -141,7 +145,7 @@ class Replicated:
             objective=hops,
             bound=min(bound, hops),
             seconds=time.perf_counter() - search.begun,
-            limit="time" if search.out_of_time() else None,
+            limit="time" if search.hurried else None,
         )
 
     def _caps(self, least: NDArray[np.float64], search: Search) -> NDArray[np.float64]:
@@ -161,18 +165,23 @@ class Replicated:
 
     def _by_program(self, problem: ReplicaProblem, begun: float) -> Replication:
         """Search under `equal` and `nearest`; keep, layer by layer, the better under `lp`."""
+        limit = self.time_limit_s and self.time_limit_s * _PROGRAM_SHARE
         found = [
-            replace(self, rule=rule, relax=True).replicate(problem) for rule in ("equal", "nearest")
+            replace(self, rule=rule, relax=True, time_limit_s=limit).replicate(problem)
+            for rule in ("equal", "nearest")
         ]
         search = Search(self, problem.problem, problem, begun)
+        search.hurried = any(r.placement.solve and r.placement.solve.limit for r in found)
         least = np.stack([_measure(r.placement, problem, LeastHops())[0] for r in found])
         cap = self._caps(least.min(axis=0), search)
         measured = [_measure(r.placement, problem, LeastHops(tuple(cap))) for r in found]
         hops = np.stack([h for _, h in measured])
-        pick = np.argmin(np.where(least <= cap * (1 + 1e-6), hops, np.inf), axis=0)
+        alike = cap * (1 + (_ALIKE if self.cap is None else 1e-6))
+        pick = np.argmin(np.where(least <= alike, hops, np.inf), axis=0)
         shape = (search.base.layers, search.gpus, -1)
         slots = np.stack([r.placement.slot_expert.reshape(shape) for r in found])
         row = np.arange(shape[0])
+        cap = np.maximum(cap, least[pick, row])
         slot = slots[pick, row].astype(np.int64)
         lightest = slots[np.argmin(least, axis=0), row].astype(np.int64)
         search.bound = np.minimum(search.bound, least.min(axis=0))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from placement.replicas.problem import ReplicaProblem
     from placement.replicas.replicated import Replicated
 
+_FIRST_SHARE, _BOUND_SHARE = 0.5, 0.65
+"""Parts of a time limit by which stage 1 and its bound end; the rest is for fewest hops."""
 _TURNS = 3
 """Times that stage 1 goes on from its best where a cap is asked for and not reached."""
 
@@ -45,6 +47,7 @@ class Search:
         begun: float,
     ) -> None:
         self.policy, self.base, self.origins, self.begun = policy, base, origins, begun
+        self.hurried = False
         self.gpus = base.servers * base.gpus_per_server
         self.slots = base.experts + policy.redundant
         self.bound = balance_bound(
@@ -62,7 +65,7 @@ class Search:
         for layer, bound in enumerate(self.bound):
             setting, slot = self._setting(layer), self._start(layer)
             for turn in range(_TURNS):
-                if self.out_of_time() or (turn and least[layer] <= wanted[layer]):
+                if self.out_of_time(_FIRST_SHARE) or (turn and least[layer] <= wanted[layer]):
                     break
                 rng = self._rng(layer, turn)
                 slot = least_maximum(rng, setting, slot, bound, self.policy.steps)
@@ -70,8 +73,11 @@ class Search:
             least[layer] = self._heat(setting, slot).max()
             slots.append(slot)
         load = self.base.profile.load
-        tighten = equal_balance_bound if self.policy.rule == "equal" else balance_bound
-        self.bound = tighten(load, self.slots, self.gpus, least)
+        if self.policy.rule == "equal":
+            until = self.begun + _BOUND_SHARE * self.seconds
+            self.bound = equal_balance_bound(load, self.slots, self.gpus, least, deadline=until)
+        else:
+            self.bound = balance_bound(load, self.slots, self.gpus, least)
         return np.stack(slots), least
 
     def stage_two(
@@ -99,10 +105,17 @@ class Search:
         gpu = np.broadcast_to(np.repeat(np.arange(gpus), room), (layers, gpus * room))
         return place_on_gpus(self.base, gpu, slot.reshape(layers, -1), policy=self.policy.name)
 
-    def out_of_time(self) -> bool:
-        """Whether the time limit is over."""
+    @property
+    def seconds(self) -> float:
+        """The time limit; infinity for none."""
         limit = self.policy.time_limit_s
-        return limit is not None and time.perf_counter() - self.begun > limit
+        return np.inf if limit is None else limit
+
+    def out_of_time(self, share: float = 1.0) -> bool:
+        """Whether that part of the time limit is over; remembers that it cost something."""
+        late = time.perf_counter() - self.begun > share * self.seconds
+        self.hurried = self.hurried or late
+        return late
 
     def _rng(self, layer: int, turn: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64([self.policy.seed, layer, turn]))

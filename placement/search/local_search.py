@@ -17,7 +17,7 @@ from placement.search.refusal import refusal
 from placement.search.repair import repaired_layers
 from placement.search.share_moves import PROPOSALS, share_moves
 from placement.search.start import least_beta, starts_of
-from placement.search.terms import bound_of, layers_of
+from placement.search.terms import bound_of, capped_bound, layers_of
 from placement.solve import SolveReport, status_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ EXCESS = 1e-9
 """Load above a cap, in mean loads of a place, that is rounding."""
 MOST_PROPOSALS, LEAST_PROPOSALS, ALL_PROPOSALS = 1500, 200, 20_000_000
 """Swaps proposed for each slot by default, in small and in large problems, and in all between."""
+_BOUND_SHARE = 0.2
+"""Part of the time that bounding the hops under a cap may take."""
 _BUDGETS_SHARE = 0.3
 """Part of the time left that sharing a budget of moves out may take."""
 
@@ -181,18 +183,21 @@ class LocalSearch:
         base = base_of(self, problem)
         layers = layers_of(self, problem, base)
         first = [self._place(items.gpu, problem) for items in items_of(base.placement)]
+        now = time.perf_counter()
+        capped = capped_bound(self, problem, base, _BOUND_SHARE * (end - now))
         first = repaired_layers(self, layers, first)
         now = time.perf_counter()
         until = now + _BUDGETS_SHARE * (end - now)
+        bounds = [bound_of(self, problem, at, layer) for at, layer in enumerate(layers)]
         layers = share_moves(
             layers,
             first,
             self.max_moves,
+            bounds=bounds,
             seed=self.seed,
             proposals=min(PROPOSALS, self._proposals(layers)),
             deadline=until,
         )
-        bounds = [bound_of(self, problem, at, layer) for at, layer in enumerate(layers)]
         found = self._arranged(layers, first, (base.level, bounds), end)
         placement = place_items(
             problem,
@@ -203,11 +208,11 @@ class LocalSearch:
             policy=self.name,
         )
         objective = float(np.mean([arrangement.value for arrangement in found]))
-        bound = float(np.mean(bounds))
+        bound = max(float(np.mean(bounds)), capped)
         report = SolveReport(
             status=status_of(objective, bound),
             objective=objective,
-            bound=bound,
+            bound=min(bound, objective),
             seconds=time.perf_counter() - begun,
             limit="time" if any(arrangement.cut for arrangement in found) else None,
             unit=self._unit(),

@@ -30,6 +30,7 @@ def share_moves(
     first: list[NDArray[np.int64]],
     most: int | None,
     *,
+    bounds: list[float],
     seed: int,
     proposals: int = PROPOSALS,
     deadline: float = np.inf,
@@ -48,6 +49,8 @@ def share_moves(
         these are moves that a layer cannot do without.
     most
         Moves over all layers; None leaves the layers as they are.
+    bounds
+        Lower bound of every layer's value: one that has reached it needs no moves.
     seed
         Of the short searches.
     proposals
@@ -74,7 +77,12 @@ def share_moves(
         now = time.perf_counter()
         until = now + (deadline - now) / (len(layers) - number)
         budgets, values = _curve(
-            layer, start, seed=(seed, number), proposals=proposals, deadline=until
+            layer,
+            start,
+            bound=bounds[number],
+            seed=(seed, number),
+            proposals=proposals,
+            deadline=until,
         )
         for left, right in _hull(budgets, values):
             width = budgets[right] - budgets[left]
@@ -96,6 +104,7 @@ def _curve(
     layer: LayerSearch,
     start: NDArray[np.int64],
     *,
+    bound: float,
     seed: tuple[int, int],
     proposals: int,
     deadline: float,
@@ -114,6 +123,7 @@ def _curve(
             [start],
             proposals=proposals * layer.items,
             rng=np.random.Generator(np.random.PCG64([*seed, most])),
+            bound=bound,
             deadline=now + (deadline - now) / (len(budgets) - nth),
         )
         values.append(found.value + _EXCESS_PRICE * found.excess)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from placement.balance import Places
+from placement.balance.relaxation import solve_relaxation
 from placement.errors import PlacementError
 from placement.search.copies_bound import copies_bound
 from placement.search.flatten import flattened
@@ -65,6 +67,37 @@ def bound_of(search: LocalSearch, problem: PlacementProblem, at: int, layer: Lay
         above = np.maximum(least_hottest(layer) - layer.loads.beta, 0.0)
         bound += layer.loads.price * float(above.mean())
     return bound
+
+
+def capped_bound(
+    search: LocalSearch, problem: PlacementProblem, base: Base, seconds: float
+) -> float:
+    """Lower bound on the value by hops under the cap on loads, from the relaxation of `Balanced`.
+
+    For one slot an expert changed from a previous placement: `Balanced` gives its own else.
+
+    Parameters
+    ----------
+    seconds
+        Wall seconds for the solver.
+    """
+    wanted = search.hops and search.previous is not None and base.beta is not None
+    if not wanted or base.placement.redundant or search.domains:
+        return 0.0
+    assert base.beta is not None  # noqa: S101  said above
+    price = search.beta_price
+    if price is not None:
+        # By the mean load of a place, to that of an expert, and of k choices to one.
+        places = Places.of(problem, search.scope)
+        price = price / search.hops * places.server.size / problem.top_k
+    relaxed = solve_relaxation(
+        problem,
+        base.beta / problem.servers,
+        price=price,
+        time_limit_s=None if seconds == np.inf else max(seconds, 1e-3),
+    )
+    scale = problem.top_k / problem.layers / problem.experts
+    return search.hops * relaxed.bound * scale
 
 
 def least_hottest(layer: LayerSearch) -> NDArray[np.float64]:

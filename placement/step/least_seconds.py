@@ -13,7 +13,7 @@ from placement.balance.start import start
 from placement.errors import PlacementError
 from placement.greedy import GreedyLoad
 from placement.slots import place_on_gpus
-from placement.solve import SolveReport, status_of
+from placement.solve import BUDGET_S, SolveReport, limit_named, status_of
 from placement.step.relaxation import StepTerms, relax
 from placement.step.search import Effort, search, seconds_of
 from workloads import ExpertProfile
@@ -50,32 +50,33 @@ class LeastSeconds:
     seed
         Of the search.
     time_limit_s
-        Wall seconds; bound and annealing are cut short to keep them.
+        Wall seconds; bound and annealing are cut short to keep them. None allows 20, and the
+        report calls them a ``budget``.
     proposals
         Annealing steps proposed per expert of every layer.
     """
 
     step: StepSeconds
     seed: int = 0
-    time_limit_s: float = 20.0
+    time_limit_s: float | None = None
     proposals: int = 300
     name: str = "least-seconds"
 
     def __post_init__(self) -> None:
         """Refuse efforts that mean nothing."""
-        if not self.time_limit_s > 0 or self.proposals < 1:
+        if not self._seconds > 0 or self.proposals < 1:
             raise PlacementError("time_limit_s and proposals must be positive")
 
     def __call__(self, problem: PlacementProblem) -> Placement:
         """Place every expert on a GPU."""
-        begun = time.perf_counter()
+        begun, seconds = time.perf_counter(), self._seconds
         work = self.step.work(problem.profile, problem.top_k)
         pull = self.step.pull(problem.profile, problem.top_k)
         # Experts of mean work 1 keep the solver's absolute tolerances small.
         scale = max(float(work.mean()), float(pull.mean()), 1e-300)
         terms = StepTerms(problem, work / scale, pull / scale)
-        relaxed = relax(terms, deadline=begun + _BOUND_SHARE * self.time_limit_s)
-        gpu, hurried = self._search(terms, relaxed, begun + _SEARCH_SHARE * self.time_limit_s)
+        relaxed = relax(terms, deadline=begun + _BOUND_SHARE * seconds)
+        gpu, hurried = self._search(terms, relaxed, begun + _SEARCH_SHARE * seconds)
         unscale = scale / problem.layers
         objective, bound = seconds_of(terms, gpu) * unscale, relaxed.bound * unscale
         report = SolveReport(
@@ -83,10 +84,14 @@ class LeastSeconds:
             objective=objective,
             bound=min(bound, objective),
             seconds=time.perf_counter() - begun,
-            limit="time" if hurried else relaxed.limit,
+            limit=limit_named("time" if hurried else relaxed.limit, self.time_limit_s),
             unit="seconds",
         )
         return place_on_gpus(problem, gpu, policy=self.name, solve=report)
+
+    @property
+    def _seconds(self) -> float:
+        return BUDGET_S if self.time_limit_s is None else self.time_limit_s
 
     def _search(
         self, terms: StepTerms, relaxed: StepRelaxation, deadline: float

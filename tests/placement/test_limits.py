@@ -18,8 +18,11 @@ from placement import (
     SolveReport,
     evaluate,
 )
-from placement.balance import Balanced
+from placement.balance import Balanced, layer_caps
 from placement.hops import fractional, separate_bound
+from placement.replicas import Replicated
+from placement.search import LocalSearch
+from placement.solve import limit_named
 from workloads import ExpertProfile
 
 if TYPE_CHECKING:
@@ -191,3 +194,59 @@ def test_priced_balance_without_time() -> None:
     assert stopped.bound_hops is not None
     assert stopped.limit == "time"
     assert stopped.bound_hops <= free.objective_hops + 1e-9
+
+
+def test_a_search_budget_is_not_a_time_limit() -> None:
+    """The same stop is called ``time`` under a limit and ``budget`` without; optima have none."""
+    assert limit_named("time", 20.0) == "time"
+    assert limit_named("time", None) == "budget"
+    assert limit_named("nodes", None) == "nodes"
+    assert limit_named(None, None) is None
+    done = SolveReport(status="optimal", objective=2.0, bound=2.0, seconds=4.1, limit="time")
+    assert done.limit is None
+
+
+def test_even_servers_keep_the_balanced_optimum() -> None:
+    """Where all servers cost the same, a beta that the hop optimum meets changes nothing."""
+    problem = replace(make_problem(4), cost=np.full((6, 4), 3.0))
+    free = IlpLoad()(problem)
+    load = problem.profile.load
+    server = free.server_of_expert
+    heat = [np.bincount(at, row, 4).max() * 4 for at, row in zip(server, load, strict=True)]
+    placement = Balanced(max(heat) + 0.01)(problem)
+    assert placement == free
+    assert placement.solve is not None
+    assert (placement.policy, placement.solve.status) == ("balanced", "optimal")
+
+
+def test_a_previous_placement_does_not_loosen_the_bound() -> None:
+    """Hops under beta are bounded as well with moves as without; no bound is above the best."""
+    problem = make_problem(6)
+    beta = float(layer_caps(problem, 1.0, relax=True).least.max()) * 4 + 0.05
+    free = Balanced(beta, proposals=100)(problem)
+    assert free.solve is not None and free.solve.bound is not None  # noqa: PT018
+    alone = separate_bound(problem, problem.profile.load)
+    assert free.solve.bound > alone + 1e-6
+    for more in ({"max_moves": 3}, {"move_price": 0.01}):
+        search = LocalSearch(
+            beta=beta,
+            scope="server",
+            previous=free,
+            proposals=50,
+            **more,  # type: ignore[arg-type]
+        )
+        report = search(problem).solve
+        assert report is not None and report.bound is not None  # noqa: PT018
+        assert report.bound >= free.solve.bound - 1e-6
+        assert report.bound <= free.solve.objective + 1e-9
+
+
+def test_a_late_bound_is_looser_not_wrong() -> None:
+    """With no time left, replicas' bound on the busiest GPU is below the tightened one."""
+    problem = make_problem(8, layers=4, experts=8)
+    policy = Replicated(8, steps=2000)
+    late, free = replace(policy, time_limit_s=INSTANT).replicate(problem), policy.replicate(problem)
+    assert (late.bound <= free.bound + 1e-9).all()
+    assert (late.bound <= free.least + 1e-9).all()
+    assert late.placement.solve is not None
+    assert late.placement.solve.limit in (None, "time")
