@@ -108,6 +108,12 @@ def _placement(file: _File) -> Placement:
         raise PlacementError(
             f"experts_on_gpu must hold {file.layers} layers of {file.gpus} GPUs each"
         )
+    listed = sum(len(slots) for row in rows for slots in row)
+    if listed < file.layers * file.experts:
+        raise PlacementError(
+            f"experts_on_gpu lists {listed} slots; {file.layers} layers of {file.experts} experts "
+            "need one for every expert at least"
+        )
     size = np.array([[len(slots) for slots in row] for row in rows], dtype=np.int64)
     expert = [expert for row in rows for slots in row for expert in slots]
     outside = [value for value in expert if value >= file.experts]

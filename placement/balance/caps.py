@@ -162,13 +162,13 @@ def least_maximum_bound(problem: PlacementProblem, places: Places) -> NDArray[np
     ``max(1, E - (S - 1) * C_layer)`` for servers.
     """
     load = np.sort(problem.profile.load, axis=1)
-    hot: NDArray[np.float64] = load[:, -1] + load[:, : _beside(problem, places)].sum(axis=1)
+    hot: NDArray[np.float64] = load[:, -1] + load[:, : beside(problem, places)].sum(axis=1)
     bound: NDArray[np.float64] = np.maximum(hot, load.sum(axis=1) / places.server.size)
     return bound
 
 
-def _beside(problem: PlacementProblem, places: Places) -> int:
-    """Return m - 1: experts that must join the hottest on its place when all others are full."""
+def beside(problem: PlacementProblem, places: Places) -> int:
+    """Return m - 1: experts that must join any one on its place when all others are full."""
     in_server = min((places.per_server - 1) * places.layer_slots, problem.layer_slots)
     others = (problem.servers - 1) * problem.layer_slots + in_server
     return max(1, problem.experts - others) - 1
@@ -235,7 +235,7 @@ def _why(
         f"beta {beta:g} {'cannot be met' if proven else 'was not met'} in layer {layer}: expert "
         f"{expert} alone carries {hot / mean:.4g} x the mean {place} load"
     )
-    company = float(np.sort(load)[: _beside(problem, places)].sum())
+    company = float(np.sort(load)[: beside(problem, places)].sum())
     if proven and company > 0:
         text += f", {(hot + company) / mean:.4g} x with the coldest that must sit beside it"
     # Rounded up: the beta that is named must work.

@@ -141,7 +141,7 @@ class Search:
                 return None
             stray = min(MOST_STRAY, (len(order) - turn - 1) // 2) if moving else None
             room = self._room(count, total, stray, growth=len(order) / (turn + 1))
-            random = np.array([self.seed * 1_000_003 + at + 1], dtype=np.uint64)
+            random = np.array([(self.seed * 1_000_003 + at + 1) % 2**64], dtype=np.uint64)
             placed[at] = self._improve(load[at], start, bounds[at], room, random)
             change = np.bincount(placed[at].gpu, minlength=links.gpus) - count
             total[0][:] += change

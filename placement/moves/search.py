@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,10 +50,14 @@ class MoveSearch:
         What is to be placed.
     home
         int64 [layers, experts]: the server every expert comes from; it may break the caps.
+    deadline
+        ``time.perf_counter`` value after which no further price is tried.
     """
 
-    def __init__(self, problem: PlacementProblem, home: NDArray[np.int64]) -> None:
-        self._problem, self._home = problem, home
+    def __init__(
+        self, problem: PlacementProblem, home: NDArray[np.int64], *, deadline: float = inf
+    ) -> None:
+        self._problem, self._home, self._deadline = problem, home, deadline
         self._net = expert_network(problem, home)
         self._flow = KeepFlow(self._net)
         self._scale = problem.top_k / (problem.layers * problem.experts)
@@ -65,8 +71,8 @@ class MoveSearch:
 
     def priced(self, price_hops: float) -> Vertex:
         """Return the least hops per token and layer + `price_hops` x moves."""
-        whole = price_hops / self._scale * self._flow.scale
-        return self._at(int(min(max(whole, TIE_BREAK), self._flow.dearest)))
+        whole = max(self._whole(price_hops), TIE_BREAK)
+        return self._at(int(min(whole, self._flow.dearest)))
 
     def within(self, max_moves: int, most: Vertex | None = None) -> Vertex:
         """Return the best assignment found with at most `max_moves` moves.
@@ -81,16 +87,36 @@ class MoveSearch:
         InfeasibleError
             If the caps force more moves.
         """
-        right = most or self.free()
+        left, right = self._around(max_moves, most or self.free())
         if right.moved <= max_moves:
             return right
+        server = go_towards(left.server, right.server, self._home, max_moves)
+        return self._vertex(spend_rest(self._problem, server, self._home, max_moves))
+
+    def prove(self, price_hops: float, max_moves: int | None) -> None:
+        """Solve at the prices that `bound` needs for these; without a budget at its own alone.
+
+        Raises
+        ------
+        InfeasibleError
+            If the caps force more moves.
+        """
+        # Rounded down: a dearer move than the one that is paid would prove nothing.
+        priced = self._at(int(min(self._whole(price_hops), self._flow.dearest)))
+        if max_moves is not None:
+            self._around(max_moves, priced)
+
+    def _around(self, max_moves: int, right: Vertex) -> tuple[Vertex, Vertex]:
+        """Return the vertices of the curve on both sides of a number of moves, by secants."""
+        if right.moved <= max_moves:
+            return right, right
         left = self._fewest(max_moves)
         for vertex in self._known.values():
             if left.moved < vertex.moved <= max_moves:
                 left = vertex
             elif max_moves < vertex.moved < right.moved:
                 right = vertex
-        while left.moved < max_moves:
+        while left.moved < max_moves and time.perf_counter() < self._deadline:
             price = (left.cost - right.cost) // (right.moved - left.moved)
             between = self._at(price)
             reached = min(end.cost + price * end.moved for end in (left, right))
@@ -100,45 +126,60 @@ class MoveSearch:
                 left = between
             else:
                 right = between
-        server = go_towards(left.server, right.server, self._home, max_moves)
-        return self._vertex(spend_rest(self._problem, server, self._home, max_moves))
+        return left, right
 
-    def bound(self, moves: int | None) -> float:
-        """Proven lower bound on the hops per token and layer with at most `moves` moves.
+    def bound(self, moves: int | None, price_hops: float = 0.0) -> float:
+        """Proven lower bound on hops per token and layer + `price_hops` x moves.
 
-        None bounds any number of moves: the proof at a price of zero.
+        Parameters
+        ----------
+        moves
+            Most moves; None for any number, which proofs at a greater price say nothing of.
+        price_hops
+            Hops per token and layer that a move costs.
         """
+        paid = price_hops / self._scale
         proven = [
-            bound - price * (moves or 0)
+            bound - max(0.0, price - paid) * (moves or 0)
             for price, bound in self._proofs
-            if moves is not None or price == 0
+            if moves is not None or price <= paid
         ]
         return max(proven) * self._scale
 
     def fewest_moves(self) -> int:
         """Return the least number of moves that the caps allow."""
-        return 0 if self._net.kept_within_caps().all() else self._least_moves().moved
+        return 0 if self._net.kept_within_caps().all() else self.least_moves().moved
 
     def _fewest(self, max_moves: int) -> Vertex:
         """Return a vertex of at most `max_moves` moves."""
         dearest = self._at(self._flow.dearest)
         if dearest.moved <= max_moves:
             return dearest
-        least = self._least_moves()
-        if least.moved > max_moves:
+        return self.least_moves(max_moves)
+
+    def least_moves(self, max_moves: int | None = None) -> Vertex:
+        """Forget hops and keep as many experts home as the caps let.
+
+        Raises
+        ------
+        InfeasibleError
+            If that takes more than `max_moves` moves.
+        """
+        costless = np.zeros_like(self._net.choice_cost)
+        flow = KeepFlow(
+            replace(self._net, home_cost=np.zeros_like(self._net.home_cost), choice_cost=costless)
+        )
+        least = self._vertex(self._servers(flow.solve(int(flow.scale)).cell))
+        if max_moves is not None and least.moved > max_moves:
             raise InfeasibleError(
                 f"max_moves {max_moves} is too small: the previous placement breaks the caps, and "
                 f"keeping them takes at least {least.moved} moves"
             )
         return least
 
-    def _least_moves(self) -> Vertex:
-        """Forget hops and keep as many experts home as the caps let."""
-        costless = np.zeros_like(self._net.choice_cost)
-        flow = KeepFlow(
-            replace(self._net, home_cost=np.zeros_like(self._net.home_cost), choice_cost=costless)
-        )
-        return self._vertex(self._servers(flow.solve(int(flow.scale)).cell))
+    def _whole(self, price_hops: float) -> float:
+        """Return a price in hops per token and layer in whole units of the flow."""
+        return price_hops / self._scale * self._flow.scale
 
     def _at(self, price: int) -> Vertex:
         if price not in self._known:

@@ -13,7 +13,6 @@ from placement.errors import InfeasibleError, PlacementError
 from placement.field.equal import equal_counts
 from placement.hops import IlpLoad
 from placement.replicas import Replicated
-from placement.search.grow import grown
 from placement.search.items import slots_of
 from placement.search.repair import repaired
 from placement.slots import place_on_gpus
@@ -50,17 +49,14 @@ class Base:
     level: list[NDArray[np.int64] | None]
 
 
-def base_of(search: LocalSearch, problem: PlacementProblem) -> Base:
-    """Choose the slots; where theirs cannot meet a beta that others could, choose again.
+def base_of(search: LocalSearch, problem: PlacementProblem, placement: Placement) -> Base:
+    """Take a start's slots; where they cannot meet a beta that others could, choose again.
 
     Raises
     ------
     InfeasibleError
         If no packing under the count caps was found that meets a hard beta.
-    PlacementError
-        If the placement given is of another model or cluster, or has other redundant slots.
     """
-    placement = _placement(search, problem)
     unknown: list[NDArray[np.int64] | None] = [None] * problem.layers
     if search.beta is None:
         return Base(placement, None, unknown)
@@ -79,7 +75,7 @@ def base_of(search: LocalSearch, problem: PlacementProblem) -> Base:
     most = np.maximum(caps.wanted, np.minimum(own, caps.least))
     held = own <= most * (1 + TOLERANCE)
     if any(at is None and not ok for at, ok in zip(level, held, strict=True)):
-        placement = _balanced(search, problem) or placement
+        placement = balanced(search, problem) or placement
         level = _levels(search, problem, placement, caps)
     return Base(placement, np.maximum(beta, most * places) if search.relax else beta, level)
 
@@ -97,10 +93,16 @@ def fitting(placement: Placement, problem: PlacementProblem) -> Placement:
     return placement
 
 
-def _placement(search: LocalSearch, problem: PlacementProblem) -> Placement:
-    if search.previous is not None:
-        previous = fitting(search.previous, problem)
-        return previous if search.redundant is None else grown(previous, problem, search.redundant)
+def fresh(search: LocalSearch, problem: PlacementProblem) -> Placement:
+    """Choose a start without regard to a previous placement.
+
+    Raises
+    ------
+    InfeasibleError
+        If a policy that makes it finds none within its caps.
+    PlacementError
+        If the base is of another model or cluster, or has other redundant slots.
+    """
     if search.base is not None:
         placement = fitting(search.base(problem), problem)
         return _with_redundant(placement, search.redundant)
@@ -154,7 +156,7 @@ def _balanced_policy(search: LocalSearch) -> Balanced:
     )
 
 
-def _balanced(search: LocalSearch, problem: PlacementProblem) -> Placement | None:
+def balanced(search: LocalSearch, problem: PlacementProblem) -> Placement | None:
     """Place within the load caps and all count caps, if that can be done."""
     try:
         return _balanced_policy(search)(problem)

@@ -45,18 +45,31 @@ def copies_bound(
     Bound on the mean over tokens.
     """
     tokens, top_k = item.shape
+    room = np.repeat(np.sort(cost), most)[:items]
+    first = float(np.sort(copies_of_items(item, items, most))[::-1] @ room)
+    copies = float(-(-top_k // most))
+    if most * len(cost) == items:
+        together = pairs_of(item, items)
+        np.fill_diagonal(together, 0.0)
+        kept = within_bound(together, len(cost)) / tokens
+        copies = max(copies, top_k * float(_per_item(np.array(2 * kept / top_k), top_k)))
+    return float(max(first, copies * cost.min()))
+
+
+def copies_of_items(item: NDArray[np.integer], items: int, most: int) -> NDArray[np.float64]:
+    """Copies that every item adds at least: the A_i of `copies_bound`, per token.
+
+    Returns
+    -------
+    float64 [items]: what a cost of 1 on the item's place is to be multiplied by.
+    """
+    tokens, top_k = item.shape
     together = pairs_of(item, items)
     uses = np.diag(together).copy()
     np.fill_diagonal(together, 0.0)
     partners = np.sort(together, axis=1)[:, ::-1][:, : most - 1].sum(axis=1)
-    least = uses * _per_item(partners / np.maximum(uses, 1.0), top_k)
-    room = np.repeat(np.sort(cost), most)[:items]
-    first = float(np.sort(least)[::-1] @ room) / tokens
-    copies = float(-(-top_k // most))
-    if most * len(cost) == items:
-        kept = within_bound(together, len(cost)) / tokens
-        copies = max(copies, top_k * float(_per_item(np.array(2 * kept / top_k), top_k)))
-    return float(max(first, copies * cost.min()))
+    share: NDArray[np.float64] = uses * _per_item(partners / np.maximum(uses, 1.0), top_k) / tokens
+    return share
 
 
 def pairs_of(item: NDArray[np.integer], items: int) -> NDArray[np.float64]:

@@ -66,11 +66,14 @@ class LoadCap:
     price
         What load above the caps costs: by the mean load of a place, summed over places, mean
         over domains. None: the caps are hard.
+    beside
+        Items that must share a place with any one, wherever it goes; for bounds alone.
     """
 
     load: NDArray[np.float64]
     beta: NDArray[np.float64]
     price: float | None = None
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

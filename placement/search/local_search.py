@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.errors import PlacementError
+from placement.errors import InfeasibleError, PlacementError
 from placement.search.base import base_of
+from placement.search.bounds import bound_here
+from placement.search.candidates import candidates
+from placement.search.found import Found, Proof
 from placement.search.items import items_of, place_items
-from placement.search.layer import LayerSearch, LoadCap, Robust, arrange
+from placement.search.layer import LayerSearch, Robust, arrange
 from placement.search.refusal import refusal
 from placement.search.repair import repaired_layers
 from placement.search.share_moves import PROPOSALS, share_moves
 from placement.search.start import least_beta, starts_of
-from placement.search.terms import bound_of, capped_bound, layers_of
+from placement.search.terms import layers_of
 from placement.solve import SolveReport, status_of
 
 if TYPE_CHECKING:
@@ -49,11 +52,13 @@ class LocalSearch:
     removed; a replica's load is its expert's, shared equally. Where these slots cannot meet a
     hard beta that other counts within the caps can, and there are no replicas, they are those
     of `Balanced`, or with `max_moves` of the previous placement after few moves that meet beta;
-    only what the budget leaves is spent on the objective. The objective is, per token and
-    layer, ``hops x expected hops + copies x expected copies + move_price x moves + beta_price x
-    load above the cap``; the report gives it and its bound in hops, copies, copy-hops or, where
-    units mix, as a weighted sum. The bound is the sum of bounds on the terms, for arrangements
-    of the same slots.
+    only what the budget leaves is spent on the objective. Besides the slots of a previous
+    placement without replicas, those of one that suits the problem are tried: see `candidates`.
+    The objective is, per token and layer, ``hops x expected hops + copies x expected copies +
+    move_price x moves + beta_price x load above the cap``; the report gives it and its bound in
+    hops, copies, copy-hops or, where units mix, as a weighted sum. The bound is one on all
+    placements within the caps (see `proven_bound`); with replicas, on all arrangements of the
+    start's slots.
 
     Attributes
     ----------
@@ -180,15 +185,38 @@ class LocalSearch:
         """
         begun = time.perf_counter()
         end = np.inf if self.time_limit_s is None else begun + self.time_limit_s
-        base = base_of(self, problem)
+        proof = Proof(self, problem, end)
+        best: Found | None = None
+        failure: InfeasibleError | None = None
+        until = np.inf if self.time_limit_s is None else end - _BOUND_SHARE * self.time_limit_s
+        starts = candidates(self, problem, proof.moves)
+        for nth, start in enumerate(starts):
+            now = time.perf_counter()
+            if best is not None and now > until:
+                break
+            try:
+                found = self._from(start(), problem, now + (until - now) / (len(starts) - nth))
+            except InfeasibleError as error:
+                failure = failure or error
+                continue
+            if best is None or found.rank < best.rank:
+                best = found
+            bound = proof.bound(best)
+            if status_of(best.objective, bound) == "optimal":
+                break
+        if best is None:
+            raise failure or InfeasibleError("no start was found")
+        return self._placed(best, problem, proof.bound(best), begun)
+
+    def _from(self, start: Placement, problem: PlacementProblem, end: float) -> Found:
+        """Search the slots of one start."""
+        base = base_of(self, problem, start)
         layers = layers_of(self, problem, base)
         first = [self._place(items.gpu, problem) for items in items_of(base.placement)]
-        now = time.perf_counter()
-        capped = capped_bound(self, problem, base, _BOUND_SHARE * (end - now))
         first = repaired_layers(self, layers, first)
         now = time.perf_counter()
         until = now + _BUDGETS_SHARE * (end - now)
-        bounds = [bound_of(self, problem, at, layer) for at, layer in enumerate(layers)]
+        bounds = [bound_here(self, problem, at, layer) for at, layer in enumerate(layers)]
         layers = share_moves(
             layers,
             first,
@@ -198,23 +226,28 @@ class LocalSearch:
             proposals=min(PROPOSALS, self._proposals(layers)),
             deadline=until,
         )
-        found = self._arranged(layers, first, (base.level, bounds), end)
+        arranged = self._arranged(layers, first, (base.level, bounds), end)
+        return Found(base.placement, *zip(*arranged, strict=True))
+
+    def _placed(
+        self, found: Found, problem: PlacementProblem, bound: float, begun: float
+    ) -> Placement:
         placement = place_items(
             problem,
-            base.placement,
-            [arrangement.place for arrangement in found],
+            found.base,
+            [arrangement.place for arrangement in found.arranged],
             scope=self.scope,
             previous=self.previous,
             policy=self.name,
         )
-        objective = float(np.mean([arrangement.value for arrangement in found]))
-        bound = max(float(np.mean(bounds)), capped)
+        status = status_of(found.objective, bound)
         report = SolveReport(
-            status=status_of(objective, bound),
-            objective=objective,
-            bound=min(bound, objective),
+            status=status,
+            objective=found.objective,
+            # Rounding may lift a tight bound above the objective; no more than that is hidden.
+            bound=min(bound, found.objective) if status == "optimal" else bound,
             seconds=time.perf_counter() - begun,
-            limit="time" if any(arrangement.cut for arrangement in found) else None,
+            limit="time" if any(arrangement.cut for arrangement in found.arranged) else None,
             unit=self._unit(),
         )
         return replace(placement, solve=report)
@@ -233,8 +266,11 @@ class LocalSearch:
         first: list[NDArray[np.int64]],
         known: tuple[list[NDArray[np.int64] | None], list[float]],
         end: float,
-    ) -> list[Arrangement]:
-        """Search every layer with a stream of its own, so that none depends on the others."""
+    ) -> list[tuple[LayerSearch, Arrangement]]:
+        """Search every layer with a stream of its own, so that none depends on the others.
+
+        Layers come back with the load caps that they were held to.
+        """
         found = []
         proposals = self._proposals(layers)
         for number, (layer, start, level, bound) in enumerate(
@@ -249,12 +285,14 @@ class LocalSearch:
                 bound=bound,
                 deadline=now + (end - now) / (len(layers) - number),
             )
+            held = layer
             best = run(layer, starts_of(layer, start, number=self.starts, rng=rng, level=level))
             if best.excess > EXCESS and layer.loads is not None and layer.loads.price is None:
                 factor, place = least_beta(layer, start, rng=rng)
                 if factor == 1 or self.relax:
-                    raised = LoadCap(layer.loads.load, layer.loads.beta * factor)
-                    best = run(replace(layer, loads=raised), [place])
+                    raised = replace(layer.loads, beta=layer.loads.beta * factor)
+                    held = replace(layer, loads=raised)
+                    best = run(held, [place])
             if best.excess > EXCESS:
                 raise refusal(
                     layers,
@@ -264,7 +302,7 @@ class LocalSearch:
                     seed=self.seed,
                     deadline=end,
                 )
-            found.append(best)
+            found.append((held, best))
         return found
 
     def _proposals(self, layers: list[LayerSearch]) -> int:

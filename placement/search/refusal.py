@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placement.errors import InfeasibleError
+from placement.search.bounds import least_hottest
 from placement.search.start import least_beta, quick_beta
-from placement.search.terms import least_hottest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placement.search.copies_bound import pairs_of
-from placement.search.layer import LayerSearch, LoadCap, arrange
+from placement.search.layer import LayerSearch, arrange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,4 +172,4 @@ def excess_factor(layer: LayerSearch, place: NDArray[np.int64]) -> float:
 def _scaled(layer: LayerSearch, factor: float) -> LayerSearch:
     if layer.loads is None:
         return layer
-    return replace(layer, loads=LoadCap(layer.loads.load, layer.loads.beta * factor))
+    return replace(layer, loads=replace(layer.loads, beta=layer.loads.beta * factor))

@@ -1,4 +1,4 @@
-"""From a problem and the options of a search to what counts in every layer, with bounds."""
+"""From a problem and the options of a search to what counts in every layer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placement.balance import Places
-from placement.balance.relaxation import solve_relaxation
+from placement.balance.caps import beside
 from placement.errors import PlacementError
-from placement.search.copies_bound import copies_bound
 from placement.search.flatten import flattened
 from placement.search.items import items_of, slots_of
 from placement.search.layer import CopyTerm, LayerSearch, LoadCap, MoveCap
@@ -40,6 +39,7 @@ def layers_of(search: LocalSearch, problem: PlacementProblem, base: Base) -> lis
     inside = 1 if search.scope == "server" else problem.gpus_per_server
     cost = np.repeat(problem.cost, inside, axis=1)
     moves = _moves(search, problem, base)
+    joined = _joined(search, problem, base, slots)
     layers = []
     for at, items in enumerate(items_of(base.placement)):
         hops = search.hops * problem.top_k * items.share(problem.profile.load[at])
@@ -49,101 +49,12 @@ def layers_of(search: LocalSearch, problem: PlacementProblem, base: Base) -> lis
                 slots=slots[at],
                 copies=_copies(search, profiles, items, (at, cost[at])),
                 linear=hops[:, None] * cost[at],
-                loads=_loads(search, profiles, items, (at, base)),
+                loads=_loads(search, profiles, items, (at, base, joined[at])),
                 moves=moves[at],
                 most_replicas=problem.gpus_per_server // inside,
             )
         )
     return layers
-
-
-def bound_of(search: LocalSearch, problem: PlacementProblem, at: int, layer: LayerSearch) -> float:
-    """Lower bound on a layer's value: the sum of bounds on hops, copies and priced load.
-
-    Moves may be none, so that they add nothing.
-    """
-    bound = _hop_bound(search, problem, at, layer) + _copies_bound(layer)
-    if layer.loads is not None and layer.loads.price is not None:
-        above = np.maximum(least_hottest(layer) - layer.loads.beta, 0.0)
-        bound += layer.loads.price * float(above.mean())
-    return bound
-
-
-def capped_bound(
-    search: LocalSearch, problem: PlacementProblem, base: Base, seconds: float
-) -> float:
-    """Lower bound on the value by hops under the cap on loads, from the relaxation of `Balanced`.
-
-    For one slot an expert changed from a previous placement: `Balanced` gives its own else.
-
-    Parameters
-    ----------
-    seconds
-        Wall seconds for the solver.
-    """
-    wanted = search.hops and search.previous is not None and base.beta is not None
-    if not wanted or base.placement.redundant or search.domains:
-        return 0.0
-    assert base.beta is not None  # noqa: S101  said above
-    price = search.beta_price
-    if price is not None:
-        # By the mean load of a place, to that of an expert, and of k choices to one.
-        places = Places.of(problem, search.scope)
-        price = price / search.hops * places.server.size / problem.top_k
-    relaxed = solve_relaxation(
-        problem,
-        base.beta / problem.servers,
-        price=price,
-        time_limit_s=None if seconds == np.inf else max(seconds, 1e-3),
-    )
-    scale = problem.top_k / problem.layers / problem.experts
-    return search.hops * relaxed.bound * scale
-
-
-def least_hottest(layer: LayerSearch) -> NDArray[np.float64]:
-    """Lower bound on the hottest place over the mean: the hottest item and what must join it.
-
-    All slots but those left free are taken, so that the place of the hottest item has at least
-    the fewest slots of a place less the free ones.
-
-    Returns
-    -------
-    float64 [domains]
-    """
-    if layer.loads is None:
-        return np.zeros(0)
-    load = np.sort(layer.loads.load / layer.loads.load.sum(axis=1, keepdims=True), axis=1)
-    free = int(layer.slots.sum()) - layer.items
-    beside = max(0, min(int(layer.slots.min()) - free, layer.items) - 1)
-    hottest: NDArray[np.float64] = load[:, -1] + load[:, :beside].sum(axis=1)
-    return np.maximum(1.0, hottest * len(layer.slots))
-
-
-def _hop_bound(
-    search: LocalSearch, problem: PlacementProblem, at: int, layer: LayerSearch
-) -> float:
-    """Weighted hops with the hottest items in the cheapest slots: none has fewer."""
-    replicas = np.bincount(layer.expert, minlength=problem.experts)
-    load = (problem.profile.load[at] / replicas)[layer.expert]
-    inside = len(layer.slots) // problem.servers
-    cost = np.sort(np.repeat(np.repeat(problem.cost[at], inside), layer.slots))
-    hops = -np.sort(-load) @ cost[: layer.items]
-    return search.hops * problem.top_k * float(hops)
-
-
-def _copies_bound(layer: LayerSearch) -> float:
-    """Lower bound on the copies as domains count together."""
-    term = layer.copies
-    if term is None or term.cost is None:
-        return 0.0
-    most = int(layer.slots.max())
-    if term.robust == "mean" or term.domain is None:
-        return copies_bound(term.item, layer.items, most, term.cost)
-    parts = [
-        copies_bound(term.item[term.domain == d], layer.items, most, term.cost)
-        for d in range(int(term.domain.max()) + 1)
-    ]
-    return float(max(parts) if term.robust == "worst" else np.mean(parts))
 
 
 def _copies(
@@ -173,13 +84,27 @@ def _loads(
     search: LocalSearch,
     profiles: tuple[ExpertProfile, ...],
     items: LayerItems,
-    where: tuple[int, Base],
+    where: tuple[int, Base, int],
 ) -> LoadCap | None:
-    at, base = where
+    at, base, joined = where
     if base.beta is None:
         return None
     load = items.share(np.stack([profile.load[at] for profile in profiles]))
-    return LoadCap(load, np.full(len(profiles), base.beta[at]), search.beta_price)
+    return LoadCap(load, np.full(len(profiles), base.beta[at]), search.beta_price, joined)
+
+
+def _joined(
+    search: LocalSearch, problem: PlacementProblem, base: Base, slots: NDArray[np.int64]
+) -> list[int]:
+    """Items that must join any one on its place, by layer.
+
+    The caps force them; with replicas, where all slots are taken, the smallest place does.
+    """
+    if not base.placement.redundant:
+        return [beside(problem, Places.of(problem, search.scope))] * problem.layers
+    items = np.bincount(base.placement.slot_layer, minlength=problem.layers)
+    fewest = slots.min(axis=1) - (slots.sum(axis=1) - items)
+    return [max(0, int(at) - 1) for at in np.minimum(fewest, items)]
 
 
 def _moves(

@@ -66,6 +66,11 @@ class LeastSeconds:
         """Refuse efforts that mean nothing."""
         if not self._seconds > 0 or self.proposals < 1:
             raise PlacementError("time_limit_s and proposals must be positive")
+        if self.step.per_slot_s == 0 and self.step.per_token_s == 0:
+            raise PlacementError(
+                "per_slot_s and per_token_s are both 0, so that no GPU is waited for; expected one "
+                "of them above 0 (for traffic alone, IlpLoad gives the fewest hops)"
+            )
 
     def __call__(self, problem: PlacementProblem) -> Placement:
         """Place every expert on a GPU."""

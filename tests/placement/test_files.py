@@ -109,6 +109,7 @@ def test_replicas_round_trip(tmp_path: Path) -> None:
         ({"experts": "4"}, "experts: Input should be a valid integer"),
         ({"gpus_per_server": 3}, "gpus_per_server 3 must divide the 4 GPUs"),
         ({"experts_on_gpu": [[[0], [1], [2], [3]]]}, "must hold 2 layers of 4 GPUs"),
+        ({"experts": 10**12}, "lists 8 slots; 2 layers of 1000000000000 experts need one"),
         ({"experts_on_gpu": [[[0], [1], [2], [9]]] * 2}, "expert 9 is outside 0..3"),
         ({"experts_on_gpu": [[[0], [1], [2], [2]]] * 2}, "layer 0: expert 3 has no slot"),
         ({"experts_on_gpu": [[[0], [1], [2], [-1]]] * 2}, "greater than or equal to 0"),

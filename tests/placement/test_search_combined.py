@@ -11,6 +11,7 @@ import pytest
 
 from placement import InfeasibleError, Placement, PlacementProblem, evaluate
 from placement.search.base import base_of
+from placement.search.candidates import candidates
 from placement.search.items import items_of
 from placement.search.layer_items import came_from
 from placement.search.local_search import LocalSearch
@@ -86,7 +87,7 @@ def arrangements(
     search: LocalSearch, problem: PlacementProblem, at: int
 ) -> Iterator[tuple[float, int, float, bool]]:
     """Yield value, moves, hottest GPU and whether it is the start, for all without doubles."""
-    base = base_of(search, problem).placement
+    base = base_of(search, problem, candidates(search, problem, lambda: None)[0]()).placement
     items = list(items_of(base))[at]
     came = None
     if search.previous is not None:

@@ -240,7 +240,9 @@ def test_slots_keep_their_gpu_where_they_can(
         # In scope gpu a change inside a server is a move that was allowed for; with replicas one
         # may have to make way, see the brute force below.
         assert gone >= away
-        assert gone == away or scope == "gpu" or had
+        # Where a server takes other numbers of slots its GPUs' caps may make one more leave.
+        same = (counts(placement) == counts(previous)).all()
+        assert gone == away or scope == "gpu" or had or not same
         assert (gone if scope == "gpu" else away) <= moves.get("max_moves", 99)
         if moves == {"move_price": 1e3} and beta is None:
             assert gone == 0
@@ -352,10 +354,10 @@ def test_default_effort_depends_on_the_size() -> None:
     """1500 swaps a slot in small problems, fewer in large ones, never fewer than 200."""
     problem = make_problem()
     search = LocalSearch()
-    from placement.search.base import base_of  # noqa: PLC0415  only here
+    from placement.search.base import base_of, fresh  # noqa: PLC0415  only here
     from placement.search.terms import layers_of  # noqa: PLC0415  only here
 
-    layers = layers_of(search, problem, base_of(search, problem))
+    layers = layers_of(search, problem, base_of(search, problem, fresh(search, problem)))
     assert search._proposals(layers) == 1500
     # 1000 x 3 layers of 12 slots from 2 starts: 20e6 / 72000 = 277; twice that is below 200.
     assert search._proposals(layers * 1000) == 277
