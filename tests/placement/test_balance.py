@@ -110,6 +110,15 @@ def problems(draw: st.DrawFn) -> PlacementProblem:
     return make_problem(cost, loads, layer_slots, server_slots)
 
 
+@pytest.mark.parametrize("seed", [4, 5, 8])
+def test_places_of_uneven_counts_keep_the_servers_cap(seed: int) -> None:
+    """GPUs of 2 slots on servers that take 3 of a layer: C_layer holds, with C_exp to spare."""
+    rng = np.random.default_rng(seed)
+    cost, counts = rng.integers(0, 9, (3, 3)), rng.pareto(1, (3, 6)) + 0.01
+    problem = make_problem(cost, counts, 3, 18, gpus=2)
+    problem.check(Balanced(2.5, scope="gpu", price=5.0)(problem))
+
+
 @settings(max_examples=60, deadline=None)
 @given(problem=problems(), beta=st.sampled_from([1.0, 1.2, 1.5, 2.0]))
 def test_hard_beta_against_brute_force(problem: PlacementProblem, beta: float) -> None:

@@ -325,6 +325,27 @@ def test_beta_caps_loads(scope: str, places: int) -> None:
     assert result.bound_s <= result.objective_s * (1 + 1e-9)
 
 
+def test_a_full_layer_gives_the_hottest_company() -> None:
+    """C_layer 4 is 2 experts for each of a server's 2 GPUs: with 8 experts none sits alone."""
+    # The hottest expert takes 0.4, the others 0.6 / 7: together 4 x 0.4857 = 1.943 x the mean.
+    load = np.append(0.4, np.full(7, 0.6 / 7))
+    problem = make_problem(leaf_spine(), load, layer_slots=4, server_slots=8)
+    with pytest.raises(InfeasibleError, match=r"is impossible.*; beta 1\.943 or"):
+        LeastCongestion(beta=1.8, scope="gpu")(problem)
+    # With room for all on a GPU it may sit alone.
+    loose = make_problem(leaf_spine(), load, layer_slots=8)
+    LeastCongestion(beta=1.8, scope="gpu")(loose)
+
+
+@pytest.mark.parametrize("seed", [0, 2**60])
+def test_any_seed_places(seed: int) -> None:
+    """Seeds near 64 bits are seeds as others: caps are kept, and the same seed gives the same."""
+    problem = make_problem(leaf_spine(), skewed(2, 8), layer_slots=4)
+    placement = LeastCongestion(seed=seed)(problem)
+    problem.check(placement)
+    assert LeastCongestion(seed=seed)(problem) == placement
+
+
 def test_impossible_beta_names_layer_expert_and_cure() -> None:
     """The message names the hottest expert, the least beta and the replicas that would do."""
     # Mean per GPU 1/4: expert 1 of layer 1 alone is at 0.6 * 4 = 2.4 x the mean; cut in 3 it fits

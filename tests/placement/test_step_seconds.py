@@ -298,6 +298,8 @@ def test_senseless_prices(change: dict[str, float], message: str) -> None:
         replace(STEP, **change)  # type: ignore[arg-type]
     with pytest.raises(PlacementError, match="time_limit_s and proposals must be positive"):
         LeastSeconds(STEP, proposals=0)
+    with pytest.raises(PlacementError, match="per_slot_s and per_token_s are both 0"):
+        LeastSeconds(replace(STEP, per_slot_s=0.0, per_token_s=0.0))
     with pytest.raises(PlacementError, match="links is 0; expected a finite number above 0"):
         StepSeconds.of(model("DeepSeek-R1"), tokens=1, links=0, message_bytes=(1, 1))
 
