@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.balance.caps import TOLERANCE, LayerCaps, Places, layer_caps, priced_caps
+from placement.balance.caps import (
+    TOLERANCE,
+    LayerCaps,
+    Places,
+    layer_caps,
+    priced_caps,
+    wanted_load,
+)
 from placement.balance.relaxation import BalanceRelaxation, solve_relaxation
 from placement.balance.search import BalanceTerms, Effort, Found, search
 from placement.balance.start import start
@@ -117,12 +124,13 @@ class Balanced:
 
         It is spread evenly then, which the annealing, once below the cap, has no reason to be.
         """
+        wanted = wanted_load(places, self.beta)
         if np.ptp(problem.cost, axis=1).max() > 0 or self.price is not None:
             return None
         placement = IlpLoad()(problem)
         place = placement.gpu_of_expert.astype(np.int64)
         place //= problem.gpus_per_server // places.per_server
-        caps = np.full(problem.layers, self.beta / places.server.size * (1 + TOLERANCE))
+        caps = np.full(problem.layers, wanted * (1 + TOLERANCE))
         if placement.solve is None or _excess(problem, places, place, caps) > 0:
             return None
         report = replace(placement.solve, seconds=time.perf_counter() - begun)

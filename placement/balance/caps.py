@@ -125,7 +125,7 @@ def layer_caps(
         If a layer cannot meet beta and `relax` is off; names layer, expert and what would do.
     """
     places = Places.of(problem, scope)
-    wanted = _wanted(places, beta)
+    wanted = wanted_load(places, beta)
     bound = least_maximum_bound(problem, places)
     packing, least = _pack(problem, places, np.maximum(bound, wanted), even=even, seed=seed)
     cap = np.where(least > wanted * (1 + TOLERANCE), least, wanted)
@@ -139,7 +139,7 @@ def layer_caps(
 def priced_caps(problem: PlacementProblem, beta: float, *, scope: str = "server") -> LayerCaps:
     """Return ``beta`` x mean for every layer, to be exceeded at a price: no layer is short."""
     places = Places.of(problem, scope)
-    wanted = np.full(problem.layers, _wanted(places, beta))
+    wanted = np.full(problem.layers, wanted_load(places, beta))
     return LayerCaps(
         cap=wanted,
         wanted=float(wanted[0]),
@@ -149,7 +149,8 @@ def priced_caps(problem: PlacementProblem, beta: float, *, scope: str = "server"
     )
 
 
-def _wanted(places: Places, beta: float) -> float:
+def wanted_load(places: Places, beta: float) -> float:
+    """Return ``beta`` x the mean load of a place, as share of a layer's load."""
     if not (np.isfinite(beta) and beta >= 1):
         raise PlacementError(f"beta must be a number of at least 1 (the mean), got {beta}")
     return beta / places.server.size

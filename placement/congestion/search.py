@@ -227,7 +227,10 @@ class Search:
             if now > (0.0, factor * (1 + 1e-9)):
                 low = factor
             factor = (low + reached[1]) / 2
-        return self._spread(load, best, room, random) if self.fabric_only else best
+        late = time.perf_counter() > self.deadline_s
+        self.hurried = self.hurried or (late and self.fabric_only)
+        spread = self.fabric_only and not late
+        return self._spread(load, best, room, random) if spread else best
 
     def _reached(
         self, load: NDArray[np.float64], slots: LayerSlots, bound: LayerBound

@@ -37,7 +37,7 @@ EXCESS = 1e-9
 """Load above a cap, in mean loads of a place, that is rounding."""
 MOST_PROPOSALS, LEAST_PROPOSALS, ALL_PROPOSALS = 1500, 200, 20_000_000
 """Swaps proposed for each slot by default, in small and in large problems, and in all between."""
-_BOUND_SHARE = 0.2
+_BOUND_SHARE = 0.4
 """Part of the time that bounding the hops under a cap may take."""
 _BUDGETS_SHARE = 0.3
 """Part of the time left that sharing a budget of moves out may take."""
