@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from placement import Placement
@@ -196,6 +196,9 @@ def test_a_server_forwards_by_hand(ring: Callable[..., Router], fixed_attention:
     assert result.step_ns == sum(took)
 
 
+# No results of the last layer reach GPU 9 in micro-batch 2: were its tail of 2081027 ns computed,
+# the step would end as much later.
+@example(seed=0, count=3, mode="per_expert")
 @given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from(MODES))
 @settings(max_examples=40, deadline=None)
 def test_free_steps_against_the_slow_twin(
