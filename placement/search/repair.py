@@ -64,9 +64,8 @@ def repaired(
         raise task.refusal(caps.cap, caps.short)
     cap = caps.cap
     if place is None:
-        found = task.least()
-        if found is None:
-            raise task.refusal(caps.cap, caps.short)
+        # The previous placement meets its own hottest load without a move.
+        found = task.least() or float(task.hottest(task.home).max()) * task.places.server.size
         cap = np.maximum(cap, found / task.places.server.size)
         place = task.within(cap)
     placement = previous if place is None else task.placed(place)
