@@ -80,11 +80,12 @@ def paper(
 def place(  # noqa: PLR0913, PLR0917  a command's options
     cluster: options.ClusterName,
     model: options.ModelName = "DeepSeek-R1",
-    policy: options.PolicyName = "ilp-load",
+    policy: options.PolicyName = None,
     load: options.Load = None,
     trace: options.Trace = None,
     attention: options.AttentionKind = "data-parallel",
     tp: options.TensorParallel = 1,
+    dispatch: options.DispatchMode = "per_expert",
     layer_slots: options.LayerSlots = None,
     server_slots: options.ServerSlots = None,
     against: options.Against = "contiguous",
@@ -138,6 +139,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
             "tokens": tokens,
             "workload": {"seed": seed, "load": load, "judge": judge, "trace": trace},
             "attention": {"kind": attention, "tp": tp},
+            "dispatch": {"mode": dispatch},
             "placement": {option: given[option] for option in placing.OPTIONS},
         },
         against=against,
@@ -157,6 +159,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
     trace: options.Trace = None,
     attention: options.AttentionKind = "data-parallel",
     tp: options.TensorParallel = 1,
+    dispatch: options.DispatchMode = "per_expert",
     tokens: options.Tokens = None,
     seed: options.Seed = 0,
     bytes_per_parameter: placing.ExpertBytes = None,
@@ -165,11 +168,9 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
 ) -> None:
     """Say what moving from the OLD placement to the NEW one costs and gains.
 
-    Moved bytes and the time they take over the links, hops and step time of the same tokens
-    under both placements, and the tokens after which the move has paid.
-
-    A replay takes one slot per expert. Where a placement has replicas both are priced from the
-    profile instead, under --replica-rule: hops, balance and busiest links, without a step time.
+    Moved bytes and the time they take over the links, hops, balance and step time of the same
+    tokens under both placements, and the tokens after which the move has paid. Replicas are taken
+    by --replica-rule.
     """
     from experiments.commands.worth import run  # noqa: PLC0415  keeps --help quick
 
@@ -181,6 +182,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
             "tokens": tokens,
             "workload": {"seed": seed, "load": load, "trace": trace},
             "attention": {"kind": attention, "tp": tp},
+            "dispatch": {"mode": dispatch},
             "placement": {
                 "replica_rule": replica_rule,
                 "bytes_per_parameter": bytes_per_parameter,

@@ -6,7 +6,6 @@ from math import isclose
 from typing import TYPE_CHECKING, Any
 
 from placement import hops_over_optima
-from placement.search import copies_per_token
 from placement.solve import relative_gap
 
 if TYPE_CHECKING:
@@ -14,15 +13,13 @@ if TYPE_CHECKING:
 
     from experiments.run import Placed, RunResult
     from experiments.spec import RunSpec
-    from placement.search.copies import Scope
     from sim.network.usage import LinkUsage
 
 KEYS = ("model", "cluster", "attention", "policy", "network")
 """Columns that name a run of the study."""
 
 COPIES_TOKENS = 512
-"""Judged tokens, evenly spaced, on which copies are counted without a replay."""
-SCOPES: tuple[Scope, ...] = ("gpu", "server")
+"""Tokens of a training domain, evenly spaced, on which copies are counted."""
 
 
 def metrics(result: RunResult) -> dict[str, Any]:
@@ -34,23 +31,11 @@ def metrics(result: RunResult) -> dict[str, Any]:
     }
 
 
-def expected_metrics(placed: Placed, *, capped: bool = False) -> dict[str, Any]:
-    """Return the figures of a placement that is not replayed, as the profile expects them.
+def profile_metrics(placed: Placed, *, capped: bool = False) -> dict[str, float | None]:
+    """Return the balance that the profile expects, beside what a replay shows.
 
     Where a cap was put on the load, no gap to the least busiest GPU: none was looked for.
     """
-    return {
-        **_expected(placed),
-        "balance_server": placed.expected.balance_server,
-        "balance_gpu": placed.expected.balance_gpu,
-        "balancedness": placed.expected.balancedness,
-        **_least_busiest(placed, capped=capped),
-        **_expected_copies(placed),
-    }
-
-
-def profile_metrics(placed: Placed, *, capped: bool = False) -> dict[str, float | None]:
-    """Return the balance that the profile expects, beside what a replay shows."""
     return {
         "profile_balance_server": placed.expected.balance_server,
         "profile_balance_gpu": placed.expected.balance_gpu,
@@ -64,16 +49,6 @@ def _least_busiest(placed: Placed, *, capped: bool) -> dict[str, float | None]:
     bound = None if least is None else min(float(least.mean()), busiest)
     gap = None if bound is None or capped else relative_gap(busiest, bound)
     return {"balance_gpu_bound": bound, "balance_gpu_gap": gap}
-
-
-def _expected_copies(placed: Placed) -> dict[str, float]:
-    """Distinct GPUs and servers of judged tokens, an expert's replicas being taken alike."""
-    tokens = placed.setting.workload.trace.topk
-    sample = tokens[:: -(-len(tokens) // COPIES_TOKENS)]
-    return {
-        f"expected_{scope}s_per_token": copies_per_token(placed.placement, sample, scope=scope)
-        for scope in SCOPES
-    }
 
 
 def _expected(placed: Placed) -> dict[str, Any]:

@@ -61,11 +61,13 @@ ModelName: TypeAlias = Annotated[
     str, typer.Option(help="DeepSeek-R1, DeepSeek-V3, DeepSeekMoE-16B, DeepSeek-V2-Lite.")
 ]
 PolicyName: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="contiguous, round-robin, random, greedy, greedy-load, ilp, ilp-load, keep-groups, "
         "eplb, eplb-auto, pairs, affinity, cluster-map, hottest, replicated, least-copies, "
-        "least-congestion, least-seconds, package.module:Class, or a placement file (.json)."
+        "least-congestion, least-seconds, package.module:Class, or a placement file (.json); by "
+        "default ilp-load, or keep-groups where --dispatch per_server meets routing groups that "
+        "split over the servers."
     ),
 ]
 Load: TypeAlias = Annotated[
@@ -84,6 +86,12 @@ AttentionKind: TypeAlias = Annotated[
 ]
 TensorParallel: TypeAlias = Annotated[
     int, typer.Option(min=1, max=MAX_TP, help="Neighbouring GPUs that hold the same tokens.")
+]
+DispatchMode: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="What a token sends: a message per_expert, per_gpu, per_server, or allgather."
+    ),
 ]
 LayerSlots: TypeAlias = Annotated[
     int | None,

@@ -123,6 +123,23 @@ def prepare(spec: RunSpec) -> Setting:
     return Setting(shape, router, attention, workload, problem, memory, spec.expert_flops)
 
 
+def with_default_policy(spec: RunSpec) -> RunSpec:
+    """Keep routing groups whole where a message goes once per server and nothing else is asked.
+
+    The policy is ``keep-groups`` for models with group-limited routing, dispatch ``per_server``
+    and a number of servers that divides that of the groups; otherwise `spec` stays as it is.
+    """
+    table, groups = spec.placement, model(spec.model).n_group
+    chosen = table.file is not None or "policy" in table.model_fields_set or table.asked
+    if chosen or groups is None or spec.dispatch.mode != "per_server":
+        return spec
+    servers = find_cluster(spec.cluster).spec.build().servers
+    if not 1 < servers <= groups or groups % servers:
+        return spec
+    kept = table.model_copy(update={"policy": "keep-groups"})
+    return spec.model_copy(update={"placement": kept})
+
+
 def place(spec: PlacementSpec, setting: Setting) -> Choice:
     """Let the policy place, or read the placement file; see that it fits problem and memory."""
     choice = apply_choice(spec, setting) if spec.file is None else _from_file(spec, setting)

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.choice import check_fits, evaluated
-from experiments.costs import ANYWHERE, link_cost, replica_problem
 from experiments.replaying import replay
 from experiments.run import prepare
-from placement import DataParallel, evaluate
 from placement.memory import slot_bytes
 from placement.moves.worth import StepFigures, Worth, transfers, worth
-from placement.replicas import make_rule
-from placement.replicas.rules import gpu_load, replica_flows
 
 if TYPE_CHECKING:
     from experiments.run import Setting
@@ -33,17 +29,15 @@ def weigh(
 ) -> Worth:
     """Say what moving from `old` to `new` costs and gains in the run's setting.
 
-    Placements with one slot an expert are replayed. Where one has replicas, which a replay does
-    not take, both are priced from the profile under the run's replica rule: hops, balance and
-    busiest links, and no step time.
+    Both are replayed on the same tokens, replicas under the run's replica rule.
 
     Parameters
     ----------
     old, new
         Placements of the run's model on its cluster.
     spec
-        Model, cluster, attention, workload and network; of its placement the replica rule and
-        the bytes per parameter.
+        Model, cluster, attention, workload, network and step; of its placement the replica rule
+        and the bytes per parameter.
     names
         What errors call the two placements: their files.
 
@@ -57,13 +51,12 @@ def weigh(
         check_fits(placement, setting.problem, name)
     moves = transfers(old, new, server_distance=setting.router.server_distance())
     weight = slot_bytes(setting.model, bytes_per_parameter=spec.placement.bytes_per_parameter)
-    step = _expected if old.redundant or new.redundant else _replayed
     return worth(
         moves,
         gpus_per_server=old.gpus_per_server,
         bytes_per_slot=weight,
         moving_s=moving_seconds(moves, setting.router, bytes_per_slot=weight),
-        steps=(step(old, spec, setting), step(new, spec, setting)),
+        steps=(_figures(old, spec, setting), _figures(new, spec, setting)),
         step_tokens=setting.workload.trace.tokens,
     )
 
@@ -81,40 +74,18 @@ def moving_seconds(moves: Transfers, router: Router, *, bytes_per_slot: int) -> 
     return float((carried / router.cluster.bandwidth_Bps).max() + latency.max())
 
 
-def _replayed(placement: Placement, spec: RunSpec, setting: Setting) -> StepFigures:
+def _figures(placement: Placement, spec: RunSpec, setting: Setting) -> StepFigures:
     result = replay(spec, setting, placement)
-    expected = evaluate(placement, setting.problem)
-    return StepFigures(
-        hops=expected.hops_per_token_layer,
-        byte_hops=float(result.byte_hops),
-        busiest_s=float(result.busiest_s.sum()),
-        step_s=result.step_s,
-        balance_gpu=expected.balance_gpu,
-    )
-
-
-def _expected(placement: Placement, spec: RunSpec, setting: Setting) -> StepFigures:
     expected = evaluated(placement, setting, spec.placement.replica_rule)
     return StepFigures(
-        hops=expected.hops_per_token_layer,
-        byte_hops=None,
-        busiest_s=_busiest_seconds(placement, spec, setting),
-        step_s=None,
-        balance_gpu=expected.balance_gpu,
+        expected_hops=expected.hops_per_token_layer,
+        profile_balance_gpu=expected.balance_gpu,
+        hops_per_token_layer=result.hops_per_token_layer,
+        byte_hops=float(result.byte_hops),
+        balance_server=result.balance_server,
+        balance_gpu=result.balance_gpu,
+        gpus_per_token_layer=result.gpus_per_token_layer,
+        servers_per_token_layer=result.servers_per_token_layer,
+        busiest_s=float(result.busiest_s.sum()),
+        step_s=result.step_s,
     )
-
-
-def _busiest_seconds(placement: Placement, spec: RunSpec, setting: Setting) -> float | None:
-    """Expected seconds of the busiest links; None where GPU loads alone do not decide them.
-
-    They do where every token takes a replica with the same probability, wherever it is.
-    """
-    if (
-        spec.placement.replica_rule not in ANYWHERE
-        or setting.router.rule != "shares"
-        or not isinstance(setting.attention, DataParallel)
-    ):
-        return None
-    problem = replica_problem(setting, setting.problem)
-    flows = replica_flows(placement, problem, make_rule(spec.placement.replica_rule))
-    return float(link_cost(setting).seconds(gpu_load(placement, flows)).max(axis=2).sum())

@@ -18,13 +18,13 @@ _SHOWN = 3
 """Relaxed layers that are named one by one."""
 
 
-def cap_labels(spec: RunSpec, *, replayed: bool) -> dict[str, str]:
+def cap_labels(spec: RunSpec) -> dict[str, str]:
     """Return what to write behind the figure that a cap is on: that of the profile's loads."""
     table = spec.placement
     if table.beta is None or table.domains:
         return {}
     kind = "cap" if table.beta_price is None else "priced above"
-    return {f"{'profile_' if replayed else ''}balance_{table.beta_scope}": f"{kind} {table.beta:g}"}
+    return {f"profile_balance_{table.beta_scope}": f"{kind} {table.beta:g}"}
 
 
 def balance_said(spec: RunSpec, placed: Placed) -> list[str]:

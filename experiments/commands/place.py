@@ -12,11 +12,10 @@ from experiments.commands.balance_said import cap_labels
 from experiments.commands.curve import curve_files, read_start, write_curve
 from experiments.commands.front import front_files, write_front
 from experiments.commands.remarks import memory_figures, moves_made, remarks, symmetric
-from experiments.commands.show import console, figures_table, replayed, write_json
+from experiments.commands.show import console, figures_table, write_json
 from experiments.commands.solved import congestion_figures
-from experiments.metrics import expected_metrics, metrics, profile_metrics
-from experiments.run import place_experts
-from experiments.run import replayed as run_replayed
+from experiments.metrics import metrics, profile_metrics
+from experiments.run import place_experts, replayed, with_default_policy
 from experiments.spec import PlacementSpec, RunSpec, input_files
 from experiments.tables import resolve
 from placement import InfeasibleError, placement_json
@@ -53,7 +52,7 @@ def run(
         against = Path(against).name if against.endswith(FILE) else against
         columns = _judged(placed, other, spec, against)
     console.print(_heading(spec, placed))
-    console.print(figures_table(columns, caps=cap_labels(spec, replayed=replayed(columns))))
+    console.print(figures_table(columns, caps=cap_labels(spec)))
     for line in remarks(spec, placed, other, columns, against):
         console.print(line)
     if out is not None:
@@ -72,12 +71,15 @@ def _resolved(content: dict[str, Any], against: str) -> tuple[RunSpec, int | Non
     These may be the only ones, beside a policy that takes none. A policy may be a placement file.
     """
     table = dict(content.get("placement", {}))
+    if table.get("policy") is None:
+        table.pop("policy", None)
     if str(table.get("policy", "")).endswith(FILE):
         table["file"] = table.pop("policy")
     slots = table.get("redundant") if against in taking("redundant") else None
     if slots is not None and table.get("policy") in set(TAKES) - set(taking("redundant")):
         del table["redundant"]
-    return resolve(RunSpec, {**content, "placement": table}, "place"), slots
+    spec = resolve(RunSpec, {**content, "placement": table}, "place")
+    return with_default_policy(spec), slots
 
 
 def _check_files(
@@ -95,14 +97,11 @@ def _check_files(
 
 def _heading(spec: RunSpec, placed: Placed) -> str:
     workload = placed.setting.workload
-    replayed_or_not = f"{workload.trace.tokens} tokens replayed"
-    if placed.placement.redundant:
-        replayed_or_not = "not replayed"
     fitted = ", ".join(Path(path).name for path in spec.placement.domains)
     domains = f"; fitted on {fitted}" if fitted else ""
     return (
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; {workload.source}"
-        f"{domains}; {replayed_or_not}"
+        f"{domains}; {workload.trace.tokens} tokens replayed with {spec.dispatch.mode} dispatch"
     )
 
 
@@ -120,7 +119,7 @@ def _other(spec: RunSpec, policy: str, redundant: int | None) -> Placed | None:
 
 
 def _judged(placed: Placed, other: Placed | None, spec: RunSpec, against: str) -> Columns:
-    """Figures of both placements: replayed, or as the profile expects them of replicas.
+    """Figures of both placements: replayed, and as the profile expects them.
 
     One column where both are the same placement by the same name.
     """
@@ -129,10 +128,8 @@ def _judged(placed: Placed, other: Placed | None, spec: RunSpec, against: str) -
     if other is not None and (against != name or other.placement != placed.placement):
         both[against if against != name else f"{against}, without options"] = other
     capped = spec.placement.beta is not None
-    if any(each.placement.redundant for each in both.values()):
-        return {name: expected_metrics(each, capped=capped) for name, each in both.items()}
     return {
-        name: {**metrics(run_replayed(spec, each)), **profile_metrics(each, capped=capped)}
+        name: {**metrics(replayed(spec, each)), **profile_metrics(each, capped=capped)}
         for name, each in both.items()
     }
 

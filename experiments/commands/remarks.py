@@ -31,6 +31,21 @@ SAME_HOPS = (
     "tokens. Nothing is to gain on hops; what is left to win is balance, copies and replicas."
 )
 
+SAME_BYTES = (
+    "With allgather dispatch every token goes to all GPUs, and no placement changes a byte: only "
+    "balance can gain."
+)
+
+_PER_EXPERT = (
+    "expected hops (profile) count a message per expert, which policies minimise; what is replayed "
+    "is {mode} dispatch"
+)
+
+_GROUPS_KEPT = (
+    "routing groups stay whole, the default with per_server dispatch on up to {groups} servers, as "
+    "scattered ones cost messages; --policy, or any other option of a placement, chooses otherwise"
+)
+
 _SCATTERED = 1.01
 """More distinct servers a token than with whole groups that are worth a word."""
 
@@ -58,7 +73,9 @@ def remarks(
     own, *others = columns.values()
     lines = [*described(spec, placed), *_domains(spec, placed, other, against)]
     lines += _scattering(spec, placed, own)
-    if same_hops(spec, placed.setting.problem.cost, placed.placement):
+    if spec.dispatch.mode == "allgather":
+        lines.append(SAME_BYTES)
+    elif same_hops(spec, placed.setting.problem.cost, placed.placement):
         lines.append(SAME_HOPS)
     if other is None:
         lines.append(f"{against} does not fit the caps and is left out")
@@ -142,20 +159,32 @@ def _memory(placed: Placed) -> list[str]:
 def _what_it_is(spec: RunSpec, placed: Placed) -> list[str]:
     """Say which engines load the placement, what moves and what is replicated."""
     placement, lines = placed.placement, []
+    groups = placed.setting.problem.n_group
+    if spec.placement.policy == "keep-groups" and spec.dispatch.mode == "per_server":
+        lines.append(_GROUPS_KEPT.format(groups=groups))
+    if spec.dispatch.mode in ("per_gpu", "per_server"):
+        lines.append(_PER_EXPERT.format(mode=spec.dispatch.mode))
     if spec.placement.engine is None:
         lines.append(_engines(placement))
     if placement.redundant:
         each = placement.redundant / placement.layers
         lines.append(
             f"{each:g} redundant slots a layer, a token takes one of an expert's replicas by the "
-            f"rule '{spec.placement.replica_rule}': priced from the profile, for a replay takes "
-            "one slot per expert"
+            f"rule '{spec.placement.replica_rule}'{_replayed_by(spec)}"
         )
         lines += _rule_of_the_engine(spec)
     moves = moves_made(spec, placed)
     if moves is not None:
         lines.append(_moves(spec, placed, moves))
     return lines
+
+
+def _replayed_by(spec: RunSpec) -> str:
+    """Say which rule a replay takes, where it is another than that of the profile's figures."""
+    rule = spec.dispatch.replica_rule
+    if rule in (None, spec.placement.replica_rule):
+        return ""
+    return f" in the figures from the profile, by '{rule}' in the replay"
 
 
 def _rule_of_the_engine(spec: RunSpec) -> list[str]:
@@ -232,28 +261,20 @@ def _scattering(spec: RunSpec, placed: Placed, figures: dict[str, Any]) -> list[
     if have <= whole * _SCATTERED:
         return []
     priced, expected = evaluate(kept, problem), placed.expected
-    step = ""
-    if "step_s" in figures:
-        change = _change(replay(spec, setting, kept).step_s, figures["step_s"])
-        step = f", step {change} with a message per expert"
+    step = _change(replay(spec, setting, kept).step_s, figures["step_s"])
     text = (
         f"a token meets {have:.2f} distinct servers instead of {whole:.2f} with whole routing "
         "groups: where a message goes once per server, --keep-groups sends that much less. Its "
         f"price: busiest server {priced.balance_server:.2f} x the mean instead of "
         f"{expected.balance_server:.2f}, busiest GPU {priced.balance_gpu:.2f} instead of "
         f"{expected.balance_gpu:.2f}, hops "
-        f"{_change(priced.hops_per_token_layer, expected.hops_per_token_layer)}{step}"
+        f"{_change(priced.hops_per_token_layer, expected.hops_per_token_layer)}, step {step} "
+        f"with {spec.dispatch.mode} dispatch"
     )
     return [text]
 
 
 def _gains(figures: dict[str, Any], others: dict[str, Any], against: str) -> str:
-    if "step_s" not in figures:
-        hops, gpu = (_change(figures[k], others[k]) for k in ("expected_hops", "balance_gpu"))
-        return (
-            f"against {against}, from the profile: hops {hops}, busiest GPU {gpu}; no step time, "
-            "for replicas are not replayed"
-        )
     hops, step, gpu = (
         _change(figures[key], others[key])
         for key in ("hops_per_token_layer", "step_s", "profile_balance_gpu")

@@ -32,8 +32,6 @@ LABELS = {
     "balancedness": "balancedness (mean / busiest GPU)",
     "gpus_per_token_layer": "GPUs per token and layer",
     "servers_per_token_layer": "servers per token and layer",
-    "expected_gpus_per_token": "expected copies (GPUs per token and layer)",
-    "expected_servers_per_token": "expected copies (servers per token and layer)",
     "busiest_link_s": "busiest link, us a layer, replayed",
     "step_s": "step, ms",
     "exposed_comm_s": "exposed communication, ms",
@@ -46,13 +44,6 @@ LABELS = {
     "queue_wait_max_s": "longest queue wait, us",
 }
 """Figures of a run, in the order tables list them."""
-
-_NOT_REPLAYED = {
-    "balance_server": "busiest server / mean (profile)",
-    "balance_gpu": "busiest GPU / mean (profile)",
-    "balancedness": "balancedness (profile: mean / busiest GPU)",
-}
-"""Labels of figures that come from the profile where nothing is replayed."""
 
 _SCALE = {"busiest_link_s": 1e6, "queue_wait_mean_s": 1e6, "queue_wait_max_s": 1e6} | {
     "step_s": 1e3,
@@ -76,12 +67,11 @@ def figures_table(
     caps
         What to write behind the label of a figure.
     """
-    labels = LABELS if replayed(columns) else LABELS | _NOT_REPLAYED
     table = Table(show_edge=False, header_style="bold")
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
-    for key, label in labels.items():
+    for key, label in LABELS.items():
         values = [figures.get(key) for figures in columns.values()]
         if any(value is not None for value in values):
             said = (caps or {}).get(key)
@@ -90,11 +80,6 @@ def figures_table(
                 *(_text(key, value) for value in values),
             )
     return table
-
-
-def replayed(columns: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether figures are of replays, rather than what the profile expects."""
-    return any("step_s" in figures for figures in columns.values())
 
 
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:

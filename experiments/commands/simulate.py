@@ -10,7 +10,7 @@ from experiments.commands.remarks import described
 from experiments.commands.show import console, figures_table, write_json
 from experiments.metrics import metrics, profile_metrics
 from experiments.outputs import parquet
-from experiments.run import execute
+from experiments.run import execute, with_default_policy
 from experiments.spec import RunSpec, input_files
 from experiments.tables import read_toml, resolve
 
@@ -41,9 +41,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         f"network with {spec.network.routing} routing, {_step(spec)}; "
         f"{result.setting.workload.source}; {result.replay.tokens} tokens"
     )
-    console.print(
-        figures_table({result.placement.policy: figures}, caps=cap_labels(spec, replayed=True))
-    )
+    console.print(figures_table({result.placement.policy: figures}, caps=cap_labels(spec)))
     for line in described(spec, result):
         console.print(line)
     if out is not None:
@@ -108,4 +106,4 @@ def read_run(path: Path) -> RunSpec:
     cluster = content.get("cluster")
     if isinstance(cluster, str) and cluster.endswith(".toml"):
         content["cluster"] = str(path.parent / cluster)
-    return resolve(RunSpec, content, str(path))
+    return with_default_policy(resolve(RunSpec, content, str(path)))

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from experiments.atomic import check_destinations
-from experiments.commands.remarks import same_hops
+from experiments.commands.remarks import SAME_BYTES, same_hops
 from experiments.commands.show import console, write_json
-from experiments.costs import ANYWHERE
 from experiments.run import prepare
 from experiments.spec import RunSpec, input_files
 from experiments.tables import resolve
@@ -23,11 +22,19 @@ if TYPE_CHECKING:
     from placement.moves.worth import Worth
 
 
-_WITHOUT_LINKS = (
-    "without busiest links: loads of GPUs alone decide them under data-parallel attention, with "
-    "routing by 'shares' and replicas taken wherever a token is, by "
-    f"{', '.join(ANYWHERE)}; asked for: {{attention}} attention, {{routing}}, '{{rule}}'"
+_ROWS = (
+    ("expected_hops", "expected hops per token and layer (profile)", 1.0),
+    ("profile_balance_gpu", "busiest GPU / mean (profile)", 1.0),
+    ("hops_per_token_layer", "hops per token and layer, replayed", 1.0),
+    ("byte_hops", "byte-hops of the step, 1e9", 1e-9),
+    ("balance_server", "busiest server / mean, replayed", 1.0),
+    ("balance_gpu", "busiest GPU / mean, replayed", 1.0),
+    ("gpus_per_token_layer", "GPUs per token and layer", 1.0),
+    ("servers_per_token_layer", "servers per token and layer", 1.0),
+    ("busiest_s", "busiest links, ms a step", 1e3),
+    ("step_s", "step, ms", 1e3),
 )
+"""Figures of a step with their labels and the scale they are shown in."""
 
 
 def run(
@@ -46,24 +53,18 @@ def run(
     check_destinations([json_file], inputs=[old, new, *input_files(spec)])
     result = weigh(before, after, spec, names=(str(old), str(new)))
     setting = prepare(spec)
-    replicas = before.redundant or after.redundant
-    tokens, rule = setting.workload.trace.tokens, spec.placement.replica_rule
-    how = (
-        f"priced from the profile, replicas taken by the rule '{rule}'" if replicas else "replayed"
-    )
+    how = f"replayed with {spec.dispatch.mode} dispatch"
+    if before.redundant or after.redundant:
+        how += f", replicas taken by the rule '{spec.placement.replica_rule}'"
     console.print(
         f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; "
-        f"{setting.workload.source}; {tokens} tokens {how}"
+        f"{setting.workload.source}; {setting.workload.trace.tokens} tokens {how}"
     )
     console.print(_moving(result))
     console.print(_gains(result))
-    if result.old.busiest_s is None:
-        console.print(
-            _WITHOUT_LINKS.format(
-                attention=spec.attention.kind, routing=spec.network.routing, rule=rule
-            )
-        )
-    if same_hops(spec, setting.problem.cost, before, after):
+    if spec.dispatch.mode == "allgather":
+        console.print(SAME_BYTES)
+    elif same_hops(spec, setting.problem.cost, before, after):
         console.print(
             "Every placement has the same expected hops here: all servers are equally far from "
             "the tokens. 0 % to gain on hops."
@@ -87,18 +88,10 @@ def _gains(result: Worth) -> Table:
     for name in ("old", "new", "saves"):
         table.add_column(name, justify="right")
     old, new = result.old, result.new
-    for label, scale, before, after in (
-        ("expected hops per token and layer", 1.0, old.hops, new.hops),
-        ("busiest GPU / mean", 1.0, old.balance_gpu, new.balance_gpu),
-        ("byte-hops of the step, 1e9", 1e-9, old.byte_hops, new.byte_hops),
-        ("busiest links, ms a step", 1e3, old.busiest_s, new.busiest_s),
-        ("step, ms", 1e3, old.step_s, new.step_s),
-    ):
-        if before is not None and after is not None:
-            saved = 100 * (before - after) / before if before > 0 else 0.0
-            table.add_row(
-                label, f"{before * scale:,.4f}", f"{after * scale:,.4f}", f"{saved:.2f} %"
-            )
+    for name, label, scale in _ROWS:
+        before, after = getattr(old, name), getattr(new, name)
+        saved = 100 * (before - after) / before if before > 0 else 0.0
+        table.add_row(label, f"{before * scale:,.4f}", f"{after * scale:,.4f}", f"{saved:.2f} %")
     return table
 
 

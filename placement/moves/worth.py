@@ -99,29 +99,35 @@ def transfers(old: Placement, new: Placement, *, server_distance: NDArray[np.int
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """A step under one placement: as the profile expects it, and replayed where it can be.
+    """A step under one placement: as the profile expects it, and replayed.
 
     Attributes
     ----------
-    hops
-        Expected hops per token and layer, from the profile.
-    byte_hops
-        Bytes times hops of the replayed step; None without a replay.
+    expected_hops, profile_balance_gpu
+        Hops per token and layer, and load of the busiest GPU over the mean (mean over layers), as
+        the profile expects them.
+    hops_per_token_layer, byte_hops
+        Replayed: links crossed per token and layer, and bytes times links of the step.
+    balance_server, balance_gpu
+        Replayed: load of the busiest server or GPU over the mean, mean over layers.
+    gpus_per_token_layer, servers_per_token_layer
+        Replayed: distinct destinations of a token.
     busiest_s
-        Seconds of every layer's busiest link, dispatch and combine, summed over the step; None
-        where it is not known.
+        Seconds of every layer's busiest link, dispatch and combine, summed over the step.
     step_s
-        Seconds of the step; None without a replay.
-    balance_gpu
-        Expected load of the busiest GPU over the mean, mean over layers; None where it is not
-        asked for.
+        Seconds of the step.
     """
 
-    hops: float
-    byte_hops: float | None
-    busiest_s: float | None
-    step_s: float | None
-    balance_gpu: float | None = None
+    expected_hops: float
+    profile_balance_gpu: float
+    hops_per_token_layer: float
+    byte_hops: float
+    balance_server: float
+    balance_gpu: float
+    gpus_per_token_layer: float
+    servers_per_token_layer: float
+    busiest_s: float
+    step_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,27 +159,23 @@ class Worth:
     @property
     def hops_gain(self) -> float:
         """Share of the expected hops that the new placement saves."""
-        return _gain(self.old.hops, self.new.hops)
+        return _gain(self.old.expected_hops, self.new.expected_hops)
 
     @property
-    def step_gain(self) -> float | None:
-        """Share of the step time that the new placement saves; None without step times."""
-        if self.old.step_s is None or self.new.step_s is None:
-            return None
+    def step_gain(self) -> float:
+        """Share of the step time that the new placement saves."""
         return _gain(self.old.step_s, self.new.step_s)
 
     @property
-    def gained_s_per_token(self) -> float | None:
+    def gained_s_per_token(self) -> float:
         """Seconds saved per token of the step; negative where the new placement is slower."""
-        if self.step_gain is None or self.old.step_s is None:
-            return None
         return self.step_gain * self.old.step_s / self.step_tokens
 
     @property
     def break_even_tokens(self) -> float | None:
-        """Tokens until the moving time is earned back; None is never, or not known."""
+        """Tokens until the moving time is earned back; None is never."""
         gained = self.gained_s_per_token
-        if self.moved_slots == 0 or gained is None or gained <= 0:
+        if self.moved_slots == 0 or gained <= 0:
             return None
         return self.moving_s / gained
 
@@ -182,13 +184,6 @@ class Worth:
         """One line for people."""
         if self.moved_slots == 0:
             return "nothing moves: both placements put the same experts on the same GPUs"
-        if self.step_gain is None:
-            turn = "fall" if self.hops_gain > 0 else "rise"
-            by = f"{turn} by {abs(self.hops_gain):.2%}" if self.hops_gain else "stay as they are"
-            return (
-                f"no break-even without step times: expected hops {by}, the rest is for you to "
-                "weigh"
-            )
         tokens = self.break_even_tokens
         if tokens is not None:
             steps = tokens / self.step_tokens

@@ -89,10 +89,17 @@ def test_too_few_redundant_slots() -> None:
         place_experts(spec(policy="hottest", redundant=2))
 
 
-def test_replicas_are_not_replayed() -> None:
-    """The simulator takes one slot an expert, and the error says so."""
-    with pytest.raises(ExperimentError, match="'eplb' has 864 redundant slots; a replay takes one"):
-        execute(spec(policy="eplb", redundant=32))
+@pytest.mark.parametrize(
+    "rule", ["equal", "nearest", "lp", "sglang_static", "sglang_dynamic", "vllm_modulo"]
+)
+def test_replicas_are_replayed_under_every_rule(rule: str) -> None:
+    """All choices of all tokens are answered, near the balance that the profile expects."""
+    result = execute(spec(policy="eplb", redundant=32, replica_rule=rule))
+    shape = result.setting.model
+    assert result.replay.expert_tokens.sum() == 64 * shape.top_k * shape.layers
+    assert 1 <= result.replay.gpus_per_token_layer <= shape.top_k
+    # 64 tokens x 6 choices are 12 a GPU: the busiest of 32 is far above the expected load.
+    assert result.expected.balance_gpu <= result.replay.balance_gpu
 
 
 def test_an_engine_adds_its_rules() -> None:
@@ -125,10 +132,8 @@ def test_a_beta_that_cannot_be_met() -> None:
         place_experts(spec(beta=1.0, beta_scope="gpu"))
 
 
-def test_place_prices_replicas_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Balance comes from the profile, engines are named, nothing claims to be replayed."""
+def test_place_replays_replicas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both columns are replayed; what the profile expects of balance stands beside."""
     run(
         {**CONTENT, "placement": {**CAPS, "policy": "eplb", "redundant": 32}},
         against="contiguous",
@@ -136,13 +141,16 @@ def test_place_prices_replicas_and_says_so(
         json_file=tmp_path / "figures.json",
     )
     printed = " ".join(capsys.readouterr().out.split())
-    assert "not replayed" in printed
-    assert "32 redundant slots a layer" in printed
+    assert "64 tokens replayed with per_expert dispatch" in printed
+    assert "32 redundant slots a layer, a token takes one of an expert's replicas by" in printed
     assert "engines that would load this placement: sglang, vllm, trtllm" in printed
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["redundant_slots"] == 32 * 27
-    assert figures["balance_gpu"] < figures["against"]["balance_gpu"]
-    assert "hops_per_token_layer" not in figures
+    for name in ("balance_gpu", "profile_balance_gpu"):
+        assert figures[name] < figures["against"][name]
+    for name in ("hops_per_token_layer", "byte_hops", "busiest_link_s", "step_s"):
+        assert figures[name] > 0
+    assert "not replayed" not in printed
 
 
 def test_place_writes_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

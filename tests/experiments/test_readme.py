@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -50,6 +51,20 @@ def test_run_file(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(next(block for block in blocks("toml") if "[network]" in block))
     assert read_run(path).network.kind == "packet"
+
+
+def test_what_is_simulated(tmp_path: Path) -> None:
+    """The README's decode pool runs, trace included: two micro-batches on a fluid network."""
+    run_file, trace, figures = (
+        tmp_path / name for name in ("decode.toml", "decode.json.gz", "decode.json")
+    )
+    run_file.write_text(next(block for block in blocks("toml") if "[step]" in block))
+    words = ["simulate", str(run_file), "--perfetto", str(trace), "--json", str(figures)]
+    assert status(words) == 0
+    assert trace.stat().st_size > 1000
+    content = json.loads(figures.read_text())
+    assert content["spec"]["network"]["kind"] == "fluid"
+    assert content["tpot_s"] == content["step_s"] > 0
 
 
 def test_cluster_file(tmp_path: Path) -> None:

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from placement import Placement, PlacementError
 from placement.moves.worth import StepFigures, Worth, transfers, worth
 
-STEP = StepFigures(hops=10.0, byte_hops=1e6, busiest_s=0.5, step_s=1.0)
+STEP = StepFigures(
+    expected_hops=10.0,
+    profile_balance_gpu=1.5,
+    hops_per_token_layer=10.5,
+    byte_hops=1e6,
+    balance_server=1.2,
+    balance_gpu=1.6,
+    gpus_per_token_layer=7.0,
+    servers_per_token_layer=4.0,
+    busiest_s=0.5,
+    step_s=1.0,
+)
 
 
 def make(gpus_of: list[list[list[int]]], *, gpus: int = 4, size: int = 2) -> Placement:
@@ -104,7 +115,7 @@ def weigh(step_s: float, hops: float = 9.0) -> Worth:
         gpus_per_server=2,
         bytes_per_slot=1000,
         moving_s=0.3,
-        steps=(STEP, replace(STEP, step_s=step_s, hops=hops)),
+        steps=(STEP, replace(STEP, step_s=step_s, expected_hops=hops)),
         step_tokens=100,
     )
 
