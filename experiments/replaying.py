@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from experiments.run import Setting
     from experiments.spec import NetworkSpec, RunSpec
     from placement import Placement
-    from sim import ComputeModel, SimResult
+    from sim import ComputeModel, FaultSchedule, SimResult
     from sim.compute import Pool
     from sim.messages.rules import DispatchOptions
     from sim.network import Network
@@ -31,6 +31,7 @@ def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
         sizes=MessageSizes.from_model(setting.model, spec.dispatch.mode),
         compute=_compute(spec, setting),
         micro_batches=spec.step.micro_batches,
+        faults=_faults(spec, setting),
         **_dispatch(spec, setting, placement),
     )
 
@@ -59,6 +60,20 @@ def _network(spec: NetworkSpec, router: Router) -> Network:
     if spec.kind == "fluid":
         return FluidNetwork(router)
     return PacketNetwork(router, chunk_bytes=spec.chunk_bytes, order=spec.order, seed=spec.seed)
+
+
+def _faults(spec: RunSpec, setting: Setting) -> FaultSchedule:
+    from sim.faults import Fault, FaultSchedule, link_number  # noqa: PLC0415  as above
+
+    cluster = setting.router.cluster
+    return FaultSchedule(
+        tuple(
+            Fault(each.at_s, "gpu", each.gpu, each.speed)
+            if each.gpu is not None
+            else Fault(each.at_s, "link", link_number(cluster, each.link or 0), each.speed)
+            for each in spec.faults
+        )
+    )
 
 
 def _compute(spec: RunSpec, setting: Setting) -> ComputeModel:

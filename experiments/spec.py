@@ -28,7 +28,7 @@ from experiments.limits import (
     MAX_Z,
     MIN_FLOPS,
 )
-from experiments.step_spec import DispatchSpec, ReplicaRuleName, StepSpec
+from experiments.step_spec import DispatchSpec, FaultSpec, ReplicaRuleName, StepSpec
 from experiments.tables import Table
 
 
@@ -292,6 +292,8 @@ class RunSpec(Table):
         holds if that is less.
     expert_flops
         Floating-point operations per second a GPU computes experts at.
+    faults
+        What fails during the step, ascending by time.
     """
 
     model: str = "DeepSeek-R1"
@@ -304,6 +306,7 @@ class RunSpec(Table):
     network: NetworkSpec = NetworkSpec()
     dispatch: DispatchSpec = DispatchSpec()
     step: StepSpec = StepSpec()
+    faults: Annotated[tuple[FaultSpec, ...], BeforeValidator(_as_tuple)] = ()
 
 
 def input_files(spec: RunSpec) -> list[str | None]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from experiments.limits import MAX_MICRO_BATCHES, MAX_SEED, MAX_TOKENS
+from experiments.limits import MAX_MICRO_BATCHES, MAX_SECONDS, MAX_SEED, MAX_TOKENS
 from experiments.tables import Table
 
 ReplicaRuleName: TypeAlias = Literal[
@@ -92,3 +92,50 @@ class StepSpec(Table):
     def tokens_per_request(self) -> int:
         """Tokens of a request in a step."""
         return self.prompt_tokens or 1 + self.drafts
+
+
+class FaultSpec(Table):
+    """A link or a GPU that changes, and stays so until the next fault of it.
+
+    Attributes
+    ----------
+    at_s
+        Seconds from the start of the step.
+    link
+        Number of a directed link, or its ends: ``"src->dst"`` or ``[src, dst]``, as
+        `sim.faults.link_number` reads them.
+    gpu
+        Number of a GPU; dead or back, at the start of the step.
+    slow, dead, back
+        What becomes of it: a link works at a share of its bandwidth; it dies; it works as built.
+    """
+
+    at_s: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+    link: int | str | tuple[int, int] | None = None
+    gpu: Annotated[int, Field(ge=0)] | None = None
+    slow: Annotated[float, Field(gt=0, lt=1)] | None = None
+    dead: bool = False
+    back: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pair(cls, content: object) -> object:
+        """Take the list that TOML gives for a pair."""
+        if isinstance(content, dict) and isinstance(content.get("link"), list):
+            return content | {"link": tuple(content["link"])}
+        return content
+
+    @model_validator(mode="after")
+    def _one_change(self) -> FaultSpec:
+        if (self.link is None) == (self.gpu is None):
+            raise ValueError("a fault is of one 'link' or one 'gpu'")
+        if (self.slow is not None) + self.dead + self.back != 1:
+            raise ValueError("give one of slow = SHARE, dead = true or back = true")
+        if self.gpu is not None and self.slow is not None:
+            raise ValueError("'slow' goes with 'link'; a GPU is dead or back")
+        return self
+
+    @property
+    def speed(self) -> float:
+        """0 when dead, 1 when back."""
+        return float(self.back) if self.slow is None else self.slow

@@ -4,6 +4,7 @@ from sim.compute import expert_seconds
 from sim.compute_model import ComputeModel, ConstantCompute, PoolCompute
 from sim.engine import simulate
 from sim.errors import LawViolation, SimulationError
+from sim.faults import Fault, FaultSchedule
 from sim.messages import MessageSizes, Traffic
 from sim.network import AnalyticNetwork, FluidNetwork, PacketNetwork
 from sim.result import SimResult
@@ -12,6 +13,8 @@ __all__ = [
     "AnalyticNetwork",
     "ComputeModel",
     "ConstantCompute",
+    "Fault",
+    "FaultSchedule",
     "FluidNetwork",
     "LawViolation",
     "MessageSizes",

@@ -140,10 +140,11 @@ def split_batch(
     part = number * parts // count[home]
     for which in range(parts):
         chosen = np.flatnonzero(part == which)
-        yield _of(trace, chosen), PartAttention(attention, chosen, trace.tokens)
+        yield part_trace(trace, chosen), PartAttention(attention, chosen, trace.tokens)
 
 
-def _of(trace: RoutingTrace, chosen: NDArray[np.int64]) -> RoutingTrace:
+def part_trace(trace: RoutingTrace, chosen: NDArray[np.int64]) -> RoutingTrace:
+    """Return the choices of some tokens, as one sequence."""
     made: Any = type(trace)
     return made(  # type: ignore[no-any-return]
         topk=trace.topk[chosen],

@@ -8,6 +8,7 @@ import numpy as np
 
 from sim.batch import Batch, split_batch
 from sim.errors import SimulationError
+from sim.faults import FaultSchedule
 from sim.free import critical_ns
 from sim.laws import check_laws
 from sim.leg import legs_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from workloads import RoutingTrace
 
 
-def simulate(
+def simulate(  # noqa: PLR0913  the parts of a step, all but the subject by name
     trace: RoutingTrace,
     placement: Placement,
     attention: Attention,
@@ -38,6 +39,7 @@ def simulate(
     sizes: MessageSizes,
     compute: ComputeModel,
     micro_batches: int = 1,
+    faults: FaultSchedule | None = None,
     **options: Unpack[DispatchOptions],
 ) -> SimResult:
     """Replay a trace through a placement over the cluster's links, and check the laws.
@@ -63,6 +65,10 @@ def simulate(
     micro_batches
         Parts of the batch that go through the layers side by side, so that some compute while
         others communicate.
+    faults
+        Links that slow down, die and come back during the step, and GPUs that are dead when it
+        begins: other replicas answer for their experts, and tokens of theirs are lost. Hops are
+        counted along the routes as built.
     **options
         How the engine dispatches: keywords of `sim.messages.DispatchRules`.
 
@@ -74,8 +80,12 @@ def simulate(
         If the finished run contradicts a law (see `sim.laws`).
     """
     router = network.router
+    faults = faults or FaultSchedule()
+    faults.check(router.cluster)
     _check_cluster(placement, router)
     _check_causality(trace, attention)
+    given = trace.tokens
+    trace, placement, attention = faults.left_at_start(trace, placement, attention)
     batches = [
         _batch(part, placement, of_part, sizes, compute, options)
         for part, of_part in split_batch(trace, attention, micro_batches)
@@ -87,6 +97,7 @@ def simulate(
         rule=router.rule,
         mode=options.get("mode", "per_expert"),
         tokens=trace.tokens,
+        lost_tokens=given - trace.tokens,
         sizes=sizes,
         legs=legs_of(batches),
         pool=compute.pool,
@@ -95,7 +106,7 @@ def simulate(
         expert_tokens=np.sum([batch.gpu_tokens for batch in batches], axis=0),
         distinct_gpus=sum(batch.exchange.distinct_gpus for batch in batches),
         distinct_servers=sum(batch.exchange.distinct_servers for batch in batches),
-        **_happened(network, batches),
+        **_happened(network, batches, faults),
     )
     check_laws(result, legs, router, (trace, placement, attention))
     return result
@@ -113,9 +124,9 @@ def _batch(
     return Batch.of(placement, sent, compute.times(placement, sent))
 
 
-def _happened(network: Network, batches: Sequence[Batch]) -> dict[str, Any]:
+def _happened(network: Network, batches: Sequence[Batch], faults: FaultSchedule) -> dict[str, Any]:
     """Let the step happen on the network, and return what it did to the links and when."""
-    step, session = run_step(network, batches)
+    step, session = run_step(network, batches, faults)
     return {
         "link_bytes": step.link_bytes(),
         "collective_ns": step.collective_ns(),

@@ -1,9 +1,9 @@
 """Links and GPUs that slow down, die and come back: a schedule, and what is left after it.
 
 What happens to bytes under way when a link changes is the network's matter (see `set_speeds` of
-each): none is lost, and each counts once on every link that it crossed. A GPU's death takes
-effect with the next layer: the one under way is finished, as engines notice a dead rank when
-they next wait for it.
+each): none is lost, and each counts once on every link that it crossed. A GPU that is dead takes
+no part from a layer on: its experts are answered for by replicas on other GPUs, and tokens that
+start or end on it are lost.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sim.batch import PartAttention, part_trace
 from sim.errors import SimulationError
 
 if TYPE_CHECKING:
@@ -119,10 +120,30 @@ class FaultSchedule:
                     f"expected 0 to {there - 1} of {cluster.name!r}"
                 )
 
-    def dead_gpus(self, now_ns: int) -> frozenset[int]:
-        """Return the GPUs that are dead at a time."""
-        gpus = {fault.number: fault.speed for fault in self._of("gpu") if fault.at_ns <= now_ns}
-        return frozenset(gpu for gpu, speed in gpus.items() if speed == 0)
+    def left_at_start(
+        self, trace: RoutingTrace, placement: Placement, attention: Attention
+    ) -> tuple[RoutingTrace, Placement, Attention]:
+        """Return the step without the GPUs that are dead when it begins.
+
+        Raises
+        ------
+        SimulationError
+            If a GPU dies or comes back later, which this engine does not replay, or an expert
+            has no living replica.
+        """
+        faults = self._of("gpu")
+        for fault in faults:
+            if fault.at_ns > 0:
+                raise SimulationError(
+                    f"fault at {fault.at_s} s: GPU {fault.number} changes during the step; "
+                    "expected at_s = 0, for a batch keeps its messages once it has begun"
+                )
+        speed = {fault.number: fault.speed for fault in faults}
+        dead = frozenset(gpu for gpu, each in speed.items() if each == 0)
+        if not dead:
+            return trace, placement, attention
+        left = survivors(trace, placement, attention, dead_gpus=dead)
+        return left.trace, left.placement, left.attention
 
     def drive(self, env: simpy.Environment, session: Session, links: int) -> None:
         """Let the faults of links happen to a network during a run."""
@@ -259,11 +280,11 @@ def survivors(
     left = ~gone
     slots = {name: getattr(placement, name)[left] for name in ("slot_layer", "slot_gpu")}
     return Survivors(
-        trace=_some(trace, kept) if lost.any() else trace,
+        trace=part_trace(trace, kept) if lost.any() else trace,
         placement=replace(placement, **slots, slot_expert=placement.slot_expert[left])
         if gone.any()
         else placement,
-        attention=_KeptTokens(attention, kept, trace.tokens) if lost.any() else attention,
+        attention=PartAttention(attention, kept, trace.tokens) if lost.any() else attention,
         kept=kept,
         lost=np.flatnonzero(lost),
     )
@@ -281,39 +302,3 @@ def _refuse_lost_experts(placement: Placement, gone: NDArray[np.bool_]) -> None:
             f"lost experts (layer, expert): {names}{more} have no living replica; expected a "
             "placement with a replica of each on another GPU"
         )
-
-
-def _some(trace: RoutingTrace, kept: NDArray[np.int64]) -> RoutingTrace:
-    sequence = np.repeat(np.arange(len(trace.seq_lens)), trace.seq_lens)
-    left = np.bincount(sequence[kept], minlength=len(trace.seq_lens))
-    return replace(trace, topk=trace.topk[kept], seq_lens=left[left > 0].astype(np.int32))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _KeptTokens:
-    """The attention of some of a batch's tokens."""
-
-    whole: Attention
-    kept: NDArray[np.int64]
-    tokens: int
-
-    @property
-    def name(self) -> str:
-        """As the whole batch's."""
-        return self.whole.name
-
-    def origin_gpu(self, tokens: int) -> NDArray[np.int32]:
-        """int32 [layers, tokens]."""
-        return self.whole.origin_gpu(self.tokens)[:, self.kept[:tokens]]
-
-    def collector_gpu(self, tokens: int) -> NDArray[np.int32]:
-        """int32 [layers, tokens]."""
-        return self.whole.collector_gpu(self.tokens)[:, self.kept[:tokens]]
-
-    def origin_share(self) -> NDArray[np.float64]:
-        """As the whole batch's: policies do not foresee faults."""
-        return self.whole.origin_share()
-
-    def collector_share(self) -> NDArray[np.float64]:
-        """As the whole batch's: policies do not foresee faults."""
-        return self.whole.collector_share()

@@ -12,6 +12,7 @@ import numpy as np
 
 from sim.errors import LawViolation
 from sim.leg import DIRECTIONS
+from sim.network.condition import check_phases
 from sim.pairs import hops_of_layers
 from topologies import LinkClass
 
@@ -54,13 +55,21 @@ def check_laws(result: SimResult, legs: Sequence[Surveyed], router: Router, inpu
         With the first contradiction found.
     """
     check_delivery(result, legs, router)
-    check_routes(result, legs, router)
-    if counts_hops(result, router, inputs):
-        check_hops(result, router, inputs)
+    check_balance(result, legs)
+    if not any((phase.speed == 0).any() for phase in result.usage.phases):
+        check_routes(result, legs, router)
+        check_byte_hops(result, router, inputs)
+    check_moment(result)
     check_capacity(result)
     check_durations(result)
     check_time(result)
     check_gpu_time(result)
+
+
+def check_byte_hops(result: SimResult, router: Router, inputs: Inputs) -> None:
+    """Check the hops, where they must equal what the trace says."""
+    if counts_hops(result, router, inputs):
+        check_hops(result, router, inputs)
 
 
 def counts_hops(result: SimResult, router: Router, inputs: Inputs) -> bool:
@@ -98,6 +107,30 @@ def check_delivery(result: SimResult, legs: Sequence[Surveyed], router: Router) 
             expected = _totals(gpu[remote], size[remote], cluster.gpus) + forwarded
             found = sum(carried[own] for own in links if len(own))
             _equal(found, expected, f"{leg.name} bytes {what} GPU")
+
+
+def check_balance(result: SimResult, legs: Sequence[Surveyed]) -> None:
+    """Whatever comes into a node or starts there leaves it or ends there, wherever links died."""
+    cluster = result.cluster
+    for at, (leg, surveyed) in enumerate(zip(result.legs, legs, strict=True)):
+        each = surveyed.pairs
+        size = each.messages * leg.message_bytes
+        carried = result.link_bytes[:, at].sum(axis=0)
+        into, out = (np.zeros(cluster.nodes, dtype=carried.dtype) for _ in range(2))
+        for nodes, ends, gpus in (
+            (into, cluster.link_dst, each.src),
+            (out, cluster.link_src, each.dst),
+        ):
+            np.add.at(nodes, ends, carried)
+            nodes[: cluster.gpus] += _totals(gpus, size, cluster.gpus)
+        _equal(into, out, f"{leg.name} bytes into node")
+
+
+def check_moment(result: SimResult) -> None:
+    """No link above its capacity of the moment, and nothing over a dead one."""
+    packets = result.usage.chunks is not None
+    slack = max(leg.message_bytes for leg in result.legs) if packets else 0
+    check_phases(result.usage.phases, result.cluster.bandwidth_Bps, slack)
 
 
 def check_routes(result: SimResult, legs: Sequence[Surveyed], router: Router) -> None:

@@ -48,7 +48,7 @@ class SimResult:
     mode
         Dispatch mode.
     tokens
-        Size of the batch.
+        Size of the batch, of which all are delivered.
     sizes
         Bytes of the messages.
     legs
@@ -74,6 +74,8 @@ class SimResult:
         int64 [layers, gpus]: choices every GPU's experts processed.
     distinct_gpus, distinct_servers
         Distinct destinations of a token and layer, summed over all tokens and layers.
+    lost_tokens
+        Tokens beyond those of the batch that were lost with dead GPUs.
     """
 
     cluster: Cluster
@@ -94,6 +96,7 @@ class SimResult:
     expert_tokens: NDArray[np.int64]
     distinct_gpus: int
     distinct_servers: int
+    lost_tokens: int = 0
 
     def __post_init__(self) -> None:
         """Freeze the arrays."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sim.batch import Batch
+    from sim.faults import FaultSchedule
     from sim.free import FreeSession
     from sim.network.protocol import Collective, Network, Session
     from sim.pairs import Surveyed
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
     Gpus = NDArray[np.int64]
 
 
-def run_step(network: Network, batches: Sequence[Batch]) -> tuple[Step, Session]:
+def run_step(
+    network: Network, batches: Sequence[Batch], faults: FaultSchedule | None = None
+) -> tuple[Step, Session]:
     """Let a step happen on an idle network; return what happened, and the links' books."""
     env = simpy.Environment()
     session = network.open(env)
+    if faults is not None:
+        faults.drive(env, session, network.router.cluster.links)
     step = Step(env, session, batches)
     step.run()
     return step, session

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topologies.cards import Cards
 from topologies.checks import indices, sizes
 from topologies.errors import RoutingError
-from topologies.flows import Flows
+from topologies.fabric import Fabric
 from topologies.memory import PathMemory
 from topologies.paths import LinkUsage, Paths
 
@@ -20,13 +19,12 @@ if TYPE_CHECKING:
     from topologies.cluster import Cluster
     from topologies.distance import Convention, Distances
     from topologies.layers import Rows
-    from topologies.switch_graph import SwitchGraph
     from topologies.walks import Walker
 
 RULES = ("dmodk", "hash", "minimal", "shares", "ugal", "valiant")
 
 
-class Router:
+class Router(Fabric):
     """Routes over a cluster's links.
 
     Two GPUs of different servers talk over network cards and the switches between the two
@@ -91,16 +89,10 @@ class Router:
             raise RoutingError(f"unknown routing rule {rule!r}; allowed: {', '.join(RULES)}")
         if not 0 <= seed < 2**64:
             raise RoutingError(f"seed is {seed}; expected 0 to 2^64 - 1")
-        self.cluster = cluster
+        super().__init__(cluster, rail_rule, dead_links)
         self.rule = rule
         self.seed = seed
-        self.rail_rule = cluster.rail_rule if rail_rule is None else rail_rule
-        self._cards = Cards(cluster, self.rail_rule)
         self._memory = PathMemory()
-        self._dead = np.zeros(cluster.links, dtype=np.bool_)
-        self._dead[indices("dead_links", np.asarray(dead_links, dtype=np.int64), cluster.links)] = (
-            True
-        )
         self._without: dict[bytes, Router] = {}
         if rule in ("dmodk", "valiant", "ugal"):
             from topologies.switch_graph import SwitchGraph  # noqa: PLC0415  loads numba
@@ -130,21 +122,6 @@ class Router:
             )
         return self._without[dead.tobytes()]
 
-    def has_route(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.bool_]:
-        """Return bool [pairs]: whether links that are not dead lead from each GPU to the other.
-
-        Raises
-        ------
-        RoutingError
-            If a GPU does not exist.
-        """
-        first, last = self._ends(src, dst)
-        there = ~self._own_link_dead(first, last)
-        leaves = self._cards.switches(first, last)
-        far = leaves[0] >= 0
-        there[far] &= self._graph.reached(leaves[0][far], leaves[1][far])
-        return there
-
     def onward(self, switch: ArrayLike, src: ArrayLike, dst: ArrayLike) -> Paths:
         """Return the paths of messages from src to dst that have come as far as a switch.
 
@@ -170,12 +147,6 @@ class Router:
     def shortest(self) -> bool:
         """Whether every flow keeps to shortest paths, so that hops are those of the two leaves."""
         return self.rule not in ("valiant", "ugal")
-
-    @cached_property
-    def _graph(self) -> SwitchGraph:
-        from topologies.switch_graph import SwitchGraph  # noqa: PLC0415  loads numba
-
-        return SwitchGraph(self.cluster, self._dead if self._dead.any() else None)
 
     @cached_property
     def _walker(self) -> Walker:
@@ -234,22 +205,6 @@ class Router:
         asked = indices("switches", switches, self.cluster.switches)
         everyone = np.arange(self.cluster.switches, dtype=np.int32)
         return self._graph.hops(everyone[None, :], asked[:, None])
-
-    def cards(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return int64 [pairs] twice: the GPUs whose network cards send and receive.
-
-        They are others than the GPUs themselves where the rail rule forwards over NVLink; pairs
-        inside a server use no card.
-
-        Raises
-        ------
-        RoutingError
-            If a GPU does not exist.
-        """
-        first, last = self._ends(src, dst)
-        out, into = self._cards.of(first, last)
-        far = self._cards.outside(first, last)
-        return np.where(far, out, first), np.where(far, into, last)
 
     def hops(
         self,
@@ -310,29 +265,6 @@ class Router:
         flows = self._flows(src, dst, queue_pair, size_bytes, layer)
         known = flows if self.rule == "ugal" else flows[:3]
         return self._memory.recall(known, lambda: self._walker.paths(flows, self.rule))
-
-    def _flows(
-        self,
-        src: ArrayLike,
-        dst: ArrayLike,
-        queue_pair: ArrayLike | None,
-        size_bytes: ArrayLike | None,
-        layer: ArrayLike | None,
-    ) -> Flows:
-        first, last = self._pairs(src, dst)
-        size = np.ones(len(first), dtype=np.int64)
-        if size_bytes is not None:
-            size = sizes(size_bytes, flows=len(first), whole_bytes=False)
-        columns = [np.zeros_like(first)] * 2
-        given = ("queue_pair", queue_pair), ("layer", layer)
-        for at, (name, values) in enumerate(given):
-            if values is not None:
-                columns[at] = indices(name, values, 2**31)
-                if len(columns[at]) != len(first):
-                    raise RoutingError(
-                        f"{name} has {len(columns[at])} entries; expected {len(first)}"
-                    )
-        return Flows(first, last, columns[0], size, columns[1])
 
     def link_usage(
         self, src: ArrayLike, dst: ArrayLike, *, size_bytes: ArrayLike | None = None
@@ -461,31 +393,3 @@ class Router:
         far = ends[0] >= 0
         total[far] += self._graph.latency_s(ends[0][far], ends[1][far])
         return total
-
-    def _pairs(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the GPUs, after checking that their own links are not dead."""
-        first, last = self._ends(src, dst)
-        if self._dead.any():
-            cut = self._own_link_dead(first, last)
-            if cut.any():
-                at = int(cut.argmax())
-                raise RoutingError(
-                    f"no route from GPU {first[at]} to GPU {last[at]}: a link of theirs is dead"
-                )
-        return first, last
-
-    def _own_link_dead(
-        self, first: NDArray[np.int64], last: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        own = np.concatenate(self._cards.own_links(first, last), axis=1)
-        dead: NDArray[np.bool_] = np.any(self._dead[own] & (own >= 0), axis=1)
-        return dead
-
-    def _ends(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        first = indices("src", src, self.cluster.gpus)
-        second = indices("dst", dst, self.cluster.gpus)
-        if len(first) != len(second):
-            raise RoutingError(
-                f"src has {len(first)} entries and dst {len(second)}; expected alike"
-            )
-        return first, second

@@ -191,6 +191,8 @@ def _compact(state: State) -> None:
         rows.latency[to] = rows.latency[row]
         rows.rest[to] = max(rows.rest[row] - sent, 0.0)
         rows.since[to] = header.now
+        rows.rate[to] = rows.rate[row]
+        rows.finish[to] = rows.finish[row]
         to += 1
     header.rows = to
 

@@ -126,8 +126,8 @@ class FluidSession:
     def set_speeds(self, speed: NDArray[np.float64]) -> None:
         """Let links work at these shares of their bandwidth from now on.
 
-        What flows have sent by now, cut to whole bytes, counts on the links that they used; the
-        rest, where links have died or returned, moves on over the paths of now.
+        Where links have died or returned, flows move on over the paths of now. Whole bytes that
+        they have sent count on the links that they used; the one on its way is sent again.
 
         Raises
         ------
@@ -172,6 +172,7 @@ class FluidSession:
         there = way[:, BUNDLE] != NONE
         np.add.at(state.bundles["carried"], way[there, BUNDLE], whole[there])
         table.size[rows] -= whole
+        table.rest[rows] = table.size[rows]
         begun = rows[whole > 0]
         last = float(self.env.now) + table.latency[begun]
         place = table.delivery[begun]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement import Placement
-from sim import AnalyticNetwork, FluidNetwork, LawViolation, PacketNetwork, SimulationError
+from sim import (
+    AnalyticNetwork,
+    ConstantCompute,
+    FluidNetwork,
+    LawViolation,
+    MessageSizes,
+    PacketNetwork,
+    SimulationError,
+    simulate,
+)
 from sim.faults import Fault, FaultSchedule, link_number, survivors
 from sim.network import Flows, LinkUsage
 from sim.network.condition import check_phases
@@ -190,6 +200,21 @@ def test_no_fault_changes_nothing(
     empty = Seen(NETWORKS[name](ring()), given_parts, FaultSchedule())
     assert none.books() == empty.books()
     assert empty.usage.phases == ()
+
+
+def test_no_flow_is_forgotten_when_rates_are_lazy(switch: Callable[..., Router]) -> None:
+    """Flows that have ended since the last filling stand before others when links change."""
+    src, dst = np.divmod(np.arange(64), 8)
+    flows = Flows(src, dst, 1 + (np.arange(64) * 37) % 11, 4096)
+    router = switch(8, 1e9, 0.0)
+    faults = [link_fault(at, at % 16, 0.5) for at in range(10_000, 200_000, 7_001)]
+    for steps in (1, 3, 10, None):
+        starts = dict.fromkeys(range(8), 0)
+        schedule = FaultSchedule(tuple(faults))
+        seen = Seen(FluidNetwork(router, steps=steps), [(flows, starts)], schedule)
+        assert sorted(seen.arrivals[0]) == list(range(8))
+        sent = sum(phase.sent_bytes for phase in seen.usage.phases)
+        assert sent == pytest.approx(seen.collectives[0].link_bytes, rel=1e-9)
 
 
 TRIANGLE = from_links(  # links 0-2 up, 3-5 down, then 0->1 is 6, 1->0 7, 1->2 8, 2->1 9, ...
@@ -373,7 +398,50 @@ def test_lost_experts_are_named(inputs: Callable[..., Any]) -> None:
         survivors(trace, one, attention, dead_gpus=frozenset({3}), from_layer=2)
 
 
-def test_gpus_die_and_come_back() -> None:
-    """Who is dead at a time, inclusive."""
-    schedule = FaultSchedule((Fault(1e-6, "gpu", 2, 0.0), Fault(3e-6, "gpu", 2, 1.0)))
-    assert [sorted(schedule.dead_gpus(at)) for at in (999, 1000, 2999, 3000)] == [[], [2], [2], []]
+@pytest.mark.parametrize("name", ["analytic", "fluid", "packet"])
+def test_a_step_goes_on_while_links_change(
+    ring: Callable[..., Router], inputs: Callable[..., Any], name: str
+) -> None:
+    """A whole step under faults: later than without, all laws hold, the same bytes delivered."""
+    trace, placement, attention = inputs(4)
+    kept = {"sizes": MessageSizes(7000, 9000), "compute": ConstantCompute(1e-7)}
+    network = NETWORKS[name](ring())
+    before = simulate(trace, placement, attention, network=network, **kept)
+    at = before.step_ns // 4
+    faults = FaultSchedule(
+        (link_fault(at, 40, 0.0), link_fault(at + 7, 42, 0.3), link_fault(2 * at, 40, 1.0))
+    )
+    after = simulate(trace, placement, attention, network=network, faults=faults, **kept)
+    assert after.step_ns > before.step_ns
+    into = [network.router.cluster.nic_down, network.router.cluster.nvlink_down]
+    for each in into:
+        assert (after.link_bytes[:, :, each] == before.link_bytes[:, :, each]).all()
+    dead = after.usage.phases[1]
+    assert (dead.speed[40], dead.sent_bytes[40]) == (0, 0)
+    empty = simulate(trace, placement, attention, network=network, faults=FaultSchedule(), **kept)
+    assert empty.link_bytes.tolist() == before.link_bytes.tolist()
+    assert empty.collective_ns.tolist() == before.collective_ns.tolist()
+
+
+def test_a_step_without_a_dead_gpu(ring: Callable[..., Router], inputs: Callable[..., Any]) -> None:
+    """Nothing goes to it or comes from it, and its tokens are counted as lost."""
+    trace, one, attention = inputs(4)
+    double = replace(
+        one,
+        slot_layer=np.tile(one.slot_layer, 2),
+        slot_expert=np.tile(one.slot_expert, 2),
+        slot_gpu=np.concatenate([one.slot_gpu, (one.slot_gpu + 2) % 10]),
+    )
+    kept = {"sizes": MessageSizes(7000, 9000), "compute": ConstantCompute(1e-7)}
+    network = AnalyticNetwork(ring())
+    dead = FaultSchedule((Fault(0.0, "gpu", 3, 0.0),))
+    result = simulate(trace, double, attention, network=network, faults=dead, **kept)
+    cluster = network.router.cluster
+    own = [cluster.nic_up[3], cluster.nic_down[3], cluster.nvlink_up[3], cluster.nvlink_down[3]]
+    assert not result.link_bytes[:, :, own].any()
+    ends = np.concatenate([attention.origin_gpu(20), attention.collector_gpu(20)])
+    assert result.lost_tokens == (ends == 3).any(axis=0).sum() > 0
+    assert result.tokens + result.lost_tokens == 20
+    later = FaultSchedule((Fault(1e-6, "gpu", 3, 0.0),))
+    with pytest.raises(SimulationError, match="GPU 3 changes during the step; expected at_s = 0"):
+        simulate(trace, double, attention, network=network, faults=later, **kept)
