@@ -64,9 +64,8 @@ def repaired(
         raise task.refusal(caps.cap, caps.short)
     cap = caps.cap
     if place is None:
-        # The previous placement meets its own hottest load without a move.
-        found = task.least() or float(task.hottest(task.home).max()) * task.places.server.size
-        cap = np.maximum(cap, found / task.places.server.size)
+        least = np.full(problem.layers, task.least() / task.places.server.size)
+        cap = np.maximum(cap, np.minimum(least, task.hottest(task.home)))
         place = task.within(cap)
     placement = previous if place is None else task.placed(place)
     return placement, cap * task.places.server.size
@@ -103,8 +102,8 @@ class _Repair:
         found = self.found(cap)
         return found[0] if found is not None and found[1] <= most else None
 
-    def least(self) -> float | None:
-        """Least beta found, to four digits, that the budget of moves can meet."""
+    def least(self) -> float:
+        """Least beta found, to four digits, that the budget can meet: at worst without a move."""
         places, most = self.places.server.size, self.search.max_moves or 0
         start = float(self.hottest(self.home).max()) * places
         low, high = ceil((self.search.beta or 1.0) * _GRID), ceil(start * _GRID)
@@ -116,7 +115,7 @@ class _Repair:
             beta = min(ceil(high * factor) / _GRID, ceil(start * _GRID) / _GRID)
             if self.within(self._caps(beta)) is not None:
                 return beta
-        return None
+        return ceil(start * _GRID) / _GRID
 
     def hottest(self, place: NDArray[np.int64]) -> NDArray[np.float64]:
         """float64 [layers]: load of the hottest place."""

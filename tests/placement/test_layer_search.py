@@ -308,8 +308,8 @@ def test_moves_go_where_they_gain_most() -> None:
     first = [np.array([0, 0, 1, 1])] * 2
     budgets = [
         layer.moves.most
-        for layer in share_moves([idle, wants], first, 4, seed=0)
+        for layer in share_moves([idle, wants], first, 4, bounds=[-np.inf] * 2, seed=0)
         if layer.moves is not None
     ]
     assert budgets == [0, 4]
-    assert share_moves([idle, wants], first, None, seed=0) == [idle, wants]
+    assert share_moves([idle, wants], first, None, bounds=[-np.inf] * 2, seed=0) == [idle, wants]

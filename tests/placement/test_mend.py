@@ -217,3 +217,17 @@ def test_relaxed_within_too_few_moves() -> None:
     server = placement.server_of_expert.astype(np.int64)
     assert (server != home).sum() <= 2
     assert hottest(problem, server, 3).max() <= hottest(problem, home, 3).max() + 1e-9
+
+
+def test_relaxed_is_never_refused() -> None:
+    """Whatever the budget, a relaxed beta ends with a placement no hotter than the previous."""
+    for seed, most in itertools.product(range(12), (0, 1, 3)):
+        problem = make_problem(seed, layers=3, experts=6)
+        previous = Contiguous()(problem)
+        search = LocalSearch(
+            beta=1.01, relax=True, previous=previous, max_moves=most, proposals=20, starts=1
+        )
+        placement = search(problem)
+        old, new = (p.gpu_of_expert.astype(np.int64) for p in (previous, placement))
+        assert (old != new).sum() <= most
+        assert (hottest(problem, new, 3) <= hottest(problem, old, 3).max() + 1e-9).all()
