@@ -113,6 +113,8 @@ def test_public_names() -> None:
         "AnalyticNetwork",
         "ComputeModel",
         "ConstantCompute",
+        "Fault",
+        "FaultSchedule",
         "FluidNetwork",
         "LawViolation",
         "MessageSizes",
