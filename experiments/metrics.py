@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from placement import hops_over_optima
 from placement.solve import relative_gap
+from sim.tables import links_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +122,7 @@ def solve_row(spec: RunSpec, result: RunResult) -> dict[str, Any]:
 
 def links_frame(spec: RunSpec, result: RunResult) -> pd.DataFrame:
     """Return the run's link table with the columns that name the run in front."""
-    frame = result.replay.links_table().rename(columns={"class": "link_class"})
+    frame = links_table(result.replay).rename(columns={"class": "link_class"})
     for at, (column, value) in enumerate(run_key(spec, result.placement.policy).items()):
         frame.insert(at, column, value)
     return frame

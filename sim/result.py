@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.compute import DecodePool, throughput_per_gpu, tpot_s
-from sim.leg import DIRECTIONS
-from topologies import LinkClass
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     from sim.compute import Pool
@@ -116,12 +113,12 @@ class SimResult:
     @property
     def layer_start_s(self) -> NDArray[np.float64]:
         """float64 [layers]: when the first GPU dispatched."""
-        return _seconds(self.of_direction(0)[:, :, 0].min(axis=1))
+        return seconds_of(self.of_direction(0)[:, :, 0].min(axis=1))
 
     @property
     def layer_end_s(self) -> NDArray[np.float64]:
         """float64 [layers]: when the last results were in."""
-        return _seconds(self.of_direction(1)[:, :, 1].max(axis=1))
+        return seconds_of(self.of_direction(1)[:, :, 1].max(axis=1))
 
     def legs_of(self, direction: int) -> list[int]:
         """Return the places of a direction's legs."""
@@ -245,17 +242,17 @@ class SimResult:
     @property
     def balance_gpu(self) -> float:
         """Mean over layers of max/mean choices of a GPU."""
-        return float(_max_over_mean(self.expert_tokens).mean())
+        return float(max_over_mean(self.expert_tokens).mean())
 
     @property
     def balance_server(self) -> float:
         """Mean over layers of max/mean choices of a server."""
-        return float(_max_over_mean(self.server_tokens).mean())
+        return float(max_over_mean(self.server_tokens).mean())
 
     @property
     def balancedness(self) -> float:
         """Mean over layers of mean/max choices of a GPU, as SGLang logs it."""
-        return float((1.0 / _max_over_mean(self.expert_tokens)).mean())
+        return float((1.0 / max_over_mean(self.expert_tokens)).mean())
 
     @property
     def gpus_per_token_layer(self) -> float:
@@ -270,7 +267,7 @@ class SimResult:
     @property
     def link_busy_s(self) -> NDArray[np.float64]:
         """float64 [links]: seconds spent sending."""
-        return _seconds(self.usage.busy_ns)
+        return seconds_of(self.usage.busy_ns)
 
     @property
     def utilisation(self) -> NDArray[np.float64]:
@@ -308,101 +305,6 @@ class SimResult:
             "critical_s": self.critical_ns * 1e-9,
         }
 
-    def links_table(self) -> pd.DataFrame:
-        """Return one row per link: its ends, class, bytes, service and, on packet, waiting."""
-        import pandas as pd  # noqa: PLC0415  slow to import
-
-        cluster, usage = self.cluster, self.usage
-        columns: dict[str, Any] = {
-            "link": np.arange(cluster.links),
-            "src": cluster.link_src,
-            "dst": cluster.link_dst,
-            "class": [LinkClass(each).name.lower() for each in cluster.link_class],
-            "bandwidth_Bps": cluster.bandwidth_Bps,
-            "dispatch_bytes": self.direction_bytes(0).sum(axis=0),
-            "combine_bytes": self.direction_bytes(1).sum(axis=0),
-            "busy_s": self.link_busy_s,
-            "utilisation": usage.busy_ns / max(self.step_ns, 1),
-        }
-        if usage.wait_ns is not None and usage.wait_max_ns is not None:
-            columns["wait_s"] = _seconds(usage.wait_ns)
-            columns["wait_max_s"] = _seconds(usage.wait_max_ns)
-            columns["chunks"] = usage.chunks
-        return pd.DataFrame(columns)
-
-    def utilisation_table(self) -> pd.DataFrame:
-        """Return one row per time bin and link that sent in it: share of the bin spent sending."""
-        import pandas as pd  # noqa: PLC0415  slow to import
-
-        link, at = np.nonzero(self.utilisation)
-        columns = {
-            "link": link,
-            "bin_start_s": at * self.usage.bin_ns * 1e-9,
-            "bin_s": self.usage.bin_ns * 1e-9,
-            "utilisation": self.utilisation[link, at],
-        }
-        return pd.DataFrame(columns)
-
-    def hops_table(self) -> pd.DataFrame:
-        """Return one row per number of network links crossed: messages of each direction."""
-        import pandas as pd  # noqa: PLC0415  slow to import
-
-        dispatch, combine = (
-            self.hop_histogram[self.legs_of(each)].sum(axis=0) for each in range(2)
-        )
-        hops = np.arange(self.hop_histogram.shape[1])
-        return pd.DataFrame(
-            {"hops": hops, "dispatch_messages": dispatch, "combine_messages": combine}
-        )
-
-    def layers_table(self) -> pd.DataFrame:
-        """Return one row per layer: times, busiest links, balance, and where GPUs' time went.
-
-        ``busiest_link_s`` adds the stages of a direction up; compute, transfer, exposed transfer
-        and waiting are means over GPUs; the straggler is the GPU whose experts ended last,
-        ``straggler_s`` behind the median.
-        """
-        import pandas as pd  # noqa: PLC0415  slow to import
-
-        columns: dict[str, Any] = {"layer": np.arange(self.layers)}
-        for at, direction in enumerate(DIRECTIONS):
-            times = self.of_direction(at)
-            columns[f"{direction}_start_s"] = _seconds(times[:, :, 0].min(axis=1))
-            columns[f"{direction}_end_s"] = _seconds(times[:, :, 1].max(axis=1))
-            columns[f"{direction}_busiest_link_s"] = self.busiest_s[:, self.legs_of(at)].sum(axis=1)
-        columns["balance_gpu"] = _max_over_mean(self.expert_tokens)
-        columns["balance_server"] = _max_over_mean(self.server_tokens)
-        columns["compute_s"] = _seconds(self.compute_ns.mean(axis=1))
-        for name, part in (
-            ("transfer", self.transfer_ns),
-            ("exposed_transfer", self.exposed_ns),
-            ("waiting", self.waiting_ns),
-        ):
-            columns[f"{name}_s"] = _seconds(part.sum(axis=1).mean(axis=1))
-        columns["straggler_gpu"], late = self.spans.stragglers()
-        columns["straggler_s"] = _seconds(late)
-        return pd.DataFrame(columns)
-
-    def gpus_table(self) -> pd.DataFrame:
-        """Return one row per GPU: tokens of its experts, and where the time of the step went.
-
-        Compute, exposed transfer and waiting add up to the step; ``straggler_layers`` counts the
-        layers in which its experts ended last.
-        """
-        import pandas as pd  # noqa: PLC0415  slow to import
-
-        last, _ = self.spans.stragglers()
-        columns: dict[str, Any] = {
-            "gpu": np.arange(self.cluster.gpus),
-            "expert_tokens": self.expert_tokens.sum(axis=0),
-            "compute_s": _seconds(self.compute_ns.sum(axis=0)),
-            "transfer_s": _seconds(self.transfer_ns.sum(axis=(0, 1))),
-            "exposed_transfer_s": _seconds(self.exposed_ns.sum(axis=(0, 1))),
-            "waiting_s": _seconds(self.waiting_ns.sum(axis=(0, 1))),
-            "straggler_layers": np.bincount(last, minlength=self.cluster.gpus),
-        }
-        return pd.DataFrame(columns)
-
 
 def _mean_s(of_gpu_ns: NDArray[Any]) -> float:
     """Sum over all axes but the last, mean over that, in seconds."""
@@ -410,11 +312,13 @@ def _mean_s(of_gpu_ns: NDArray[Any]) -> float:
     return float(total.mean() * 1e-9)
 
 
-def _max_over_mean(load: NDArray[np.int64]) -> NDArray[np.float64]:
+def max_over_mean(load: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return float64 [layers]: the largest of loads [layers, places] over their mean."""
     ratio: NDArray[np.float64] = load.max(axis=1) / load.mean(axis=1)
     return ratio
 
 
-def _seconds(time_ns: NDArray[Any]) -> NDArray[np.float64]:
+def seconds_of(time_ns: NDArray[Any]) -> NDArray[np.float64]:
+    """Return nanoseconds as seconds."""
     seconds: NDArray[np.float64] = time_ns * 1e-9
     return seconds

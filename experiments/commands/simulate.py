@@ -13,6 +13,7 @@ from experiments.outputs import parquet
 from experiments.run import execute, with_default_policy
 from experiments.spec import RunSpec, input_files
 from experiments.tables import read_toml, resolve
+from sim.tables import gpus_table, hops_table, layers_table, links_table, utilisation_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,11 +79,11 @@ def _write_trace(path: Path, replay: SimResult) -> None:
 def tables(replay: SimResult) -> dict[str, pd.DataFrame]:
     """Return what a replay measured, by link, layer, GPU, link and time, and hops."""
     kinds = (
-        replay.links_table(),
-        replay.layers_table(),
-        replay.gpus_table(),
-        replay.utilisation_table(),
-        replay.hops_table(),
+        links_table(replay),
+        layers_table(replay),
+        gpus_table(replay),
+        utilisation_table(replay),
+        hops_table(replay),
     )
     return dict(zip(TABLES, kinds, strict=True))
 

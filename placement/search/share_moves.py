@@ -72,6 +72,30 @@ def share_moves(
             f"max_moves {most} is too small: equally many slots on every GPU take at least "
             f"{budget.sum()} moves from the previous placement"
         )
+    steps = _steps(layers, first, bounds=bounds, seed=seed, proposals=proposals, deadline=deadline)
+    for slope, number, _, width in sorted(steps):
+        if slope < 0:
+            given = min(width, rest)
+            budget[number] += given
+            rest -= given
+    budget += rest // len(layers)
+    budget[: rest % len(layers)] += 1
+    return [
+        replace(layer, moves=None if layer.moves is None else replace(layer.moves, most=int(own)))
+        for layer, own in zip(layers, budget, strict=True)
+    ]
+
+
+def _steps(
+    layers: list[LayerSearch],
+    first: list[NDArray[np.int64]],
+    *,
+    bounds: list[float],
+    seed: int,
+    proposals: int,
+    deadline: float,
+) -> list[tuple[float, int, int, int]]:
+    """Return the hulls' pieces: what a move gains, layer, moves before it, moves it is long."""
     steps: list[tuple[float, int, int, int]] = []
     for number, (layer, start) in enumerate(zip(layers, first, strict=True)):
         now = time.perf_counter()
@@ -87,17 +111,7 @@ def share_moves(
         for left, right in _hull(budgets, values):
             width = budgets[right] - budgets[left]
             steps.append(((values[right] - values[left]) / width, number, budgets[left], width))
-    for slope, number, _, width in sorted(steps):
-        if slope < 0:
-            given = min(width, rest)
-            budget[number] += given
-            rest -= given
-    budget += rest // len(layers)
-    budget[: rest % len(layers)] += 1
-    return [
-        replace(layer, moves=None if layer.moves is None else replace(layer.moves, most=int(own)))
-        for layer, own in zip(layers, budget, strict=True)
-    ]
+    return steps
 
 
 def _curve(

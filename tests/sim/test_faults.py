@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_runs import NETWORKS, Part, Seen, parts
 
 from placement import Placement
 from sim import (
@@ -24,7 +23,7 @@ from sim import (
     simulate,
 )
 from sim.faults import Fault, FaultSchedule, link_number, survivors
-from sim.network import Flows, LinkUsage
+from sim.network import Flows
 from sim.network.condition import check_phases
 from sim.network.usage import Phase
 from topologies import Router, ServerLinks, dragonfly, from_links
@@ -32,78 +31,14 @@ from topologies import Router, ServerLinks, dragonfly, from_links
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sim.network import Network
 
-NETWORKS: dict[str, Callable[[Router], Network]] = {
-    "analytic": AnalyticNetwork,
-    "fluid": FluidNetwork,
-    "fluid-exact": partial(FluidNetwork, steps=None),
-    "packet": PacketNetwork,
-    "packet-shifted": partial(PacketNetwork, order="shifted", chunk_bytes=1000),
-}
 CABLES = range(40, 52)
 """The ring fixture's links between switches."""
-Part = tuple[Flows, dict[int, int]]
-"""A collective, and when each of its sources sends."""
 
 
 def link_fault(at_ns: int, link: int, speed: float) -> Fault:
     """Return a fault of a link at so many ns."""
     return Fault(at_ns * 1e-9, "link", link, speed)
-
-
-class Seen:
-    """What a run under faults showed."""
-
-    def __init__(
-        self, network: Network, given_parts: list[Part], schedule: FaultSchedule | None
-    ) -> None:
-        self.env = simpy.Environment()
-        self.session = network.open(self.env)
-        if schedule is not None:
-            schedule.check(network.router.cluster)
-            schedule.drive(self.env, self.session, network.router.cluster.links)
-        self.collectives = [self.session.collective(flows) for flows, _ in given_parts]
-        self.arrivals: list[dict[int, int]] = [{} for _ in given_parts]
-        for number, (flows, starts) in enumerate(given_parts):
-            for gpu in np.unique(flows.dst).tolist():
-                self.env.process(self._watch(number, gpu))
-            for gpu, at in starts.items():
-                self.env.process(self._send(number, gpu, at))
-        self.env.run()
-        self.usage: LinkUsage = self.session.usage()
-
-    def _watch(self, number: int, gpu: int) -> Any:
-        yield self.collectives[number].arrived(gpu)
-        self.arrivals[number][gpu] = self.env.now
-
-    def _send(self, number: int, gpu: int, at: int) -> Any:
-        yield self.env.timeout(at)
-        self.collectives[number].send(gpu)
-
-    def books(self) -> tuple[Any, ...]:
-        """Everything that must not differ from run to run."""
-        return (
-            self.arrivals,
-            [(each.started_ns, each.ended_ns) for each in self.collectives],
-            [each.link_bytes.tolist() for each in self.collectives],
-            self.usage.busy_ns.tolist(),
-            self.usage.busy_bins_ns.tolist(),
-        )
-
-
-@st.composite
-def parts(draw: st.DrawFn, *, most: int = 3) -> list[Part]:
-    """Some collectives between the ring's 10 GPUs, to themselves too."""
-    found = []
-    for _ in range(draw(st.integers(1, most))):
-        pair = st.tuples(st.integers(0, 9), st.integers(0, 9))
-        pairs = draw(st.lists(pair, min_size=1, max_size=20, unique=True))
-        src, dst = zip(*pairs, strict=True)
-        count = draw(st.lists(st.integers(1, 5), min_size=len(pairs), max_size=len(pairs)))
-        starts = {gpu: draw(st.integers(0, 20_000)) for gpu in sorted(set(src))}
-        found.append((Flows(src, dst, count, draw(st.integers(1, 20_000))), starts))
-    return found
 
 
 @st.composite

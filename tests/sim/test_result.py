@@ -11,6 +11,7 @@ import pytest
 
 import sim
 from sim import AnalyticNetwork, ConstantCompute, MessageSizes, PacketNetwork, SimResult, simulate
+from sim.tables import layers_table, links_table
 from topologies import LinkClass
 
 if TYPE_CHECKING:
@@ -69,15 +70,15 @@ def test_busiest_link_by_hand(ring: Callable[..., Router], inputs: Callable[...,
 def test_tables(ring: Callable[..., Router], inputs: Callable[..., Any]) -> None:
     """A row per link and per layer; waiting only where the network has queues."""
     packet, analytic = (make(inputs, kind(ring())) for kind in (PacketNetwork, AnalyticNetwork))
-    links = packet.links_table()
+    links = links_table(packet)
     assert list(links.columns[:4]) == ["link", "src", "dst", "class"]
     assert len(links) == packet.cluster.links
     total = links["dispatch_bytes"].sum() + links["combine_bytes"].sum()
     assert total == packet.link_bytes.sum()
     assert set(links["class"]) == {"host", "nvlink", "local"}
     assert (links["utilisation"] <= 1).all()
-    assert {"wait_s", "wait_max_s", "chunks"} == set(links) - set(analytic.links_table())
-    layers = packet.layers_table()
+    assert {"wait_s", "wait_max_s", "chunks"} == set(links) - set(links_table(analytic))
+    layers = layers_table(packet)
     assert layers["layer"].tolist() == [0, 1, 2]
     assert layers["combine_end_s"].tolist() == packet.layer_end_s.tolist()
     assert layers["dispatch_start_s"].tolist() == packet.layer_start_s.tolist()

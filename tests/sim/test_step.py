@@ -29,6 +29,7 @@ from sim.free import critical_ns
 from sim.laws import check_gpu_time, check_time
 from sim.messages import MODES, exchange
 from sim.spans import Spans
+from sim.tables import gpus_table, layers_table
 from workloads import RoutingTrace
 
 if TYPE_CHECKING:
@@ -267,8 +268,8 @@ def test_laws_hold_in_all_modes(
         figures = result.step_metrics()
         total = sum(figures[each] or 0 for each in ("compute_s", "exposed_transfer_s", "waiting_s"))
         assert total == pytest.approx(result.step_s)
-        assert len(result.gpus_table()) == 10
-        assert result.layers_table()["waiting_s"].min() >= 0
+        assert len(gpus_table(result)) == 10
+        assert layers_table(result)["waiting_s"].min() >= 0
 
 
 def test_bytes_of_micro_batches_add_up(
