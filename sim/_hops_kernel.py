@@ -24,14 +24,15 @@ def count_hops(
     """
     tokens, layers, k = topk.shape
     hops = np.zeros((layers, 2), np.int64)
+    turned = distance.T.copy()
     for token in range(tokens):
         for layer in range(layers):
-            origin, collector = stops[0][layer, token], stops[1][layer, token]
+            away, home = distance[stops[0][layer, token]], turned[stops[1][layer, token]]
             out, back = np.int64(0), np.int64(0)
             for choice in range(k):
                 site = site_of_expert[layer, topk[token, layer, choice]]
-                out += distance[origin, site]
-                back += distance[site, collector]
+                out += away[site]
+                back += home[site]
             hops[layer, 0] += out
             hops[layer, 1] += back
     return hops

@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 @njit(cache=True)
 def survey(
     rows: tuple[Any, ...], gpus: int, table: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Mark bool [layers, gpus]: who sends, who receives, and who receives from others.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count int64 [layers, gpus]: rows a GPU sends, rows it receives, and those of its own.
 
     Adds the counts of all layers to `table` [gpus * gpus], if it is no empty array.
     """
     indptr, src, dst, count = rows
     layers = len(indptr) - 1
-    sends = np.zeros((layers, gpus), np.bool_)
-    receives = np.zeros((layers, gpus), np.bool_)
-    from_others = np.zeros((layers, gpus), np.bool_)
+    sent = np.zeros((layers, gpus), np.int64)
+    received = np.zeros((layers, gpus), np.int64)
+    own = np.zeros((layers, gpus), np.int64)
     for layer in range(layers):
         for row in range(indptr[layer], indptr[layer + 1]):
-            sends[layer, src[row]] = True
-            receives[layer, dst[row]] = True
-            if src[row] != dst[row]:
-                from_others[layer, dst[row]] = True
+            sent[layer, src[row]] += 1
+            received[layer, dst[row]] += 1
+            if src[row] == dst[row]:
+                own[layer, dst[row]] += 1
             if len(table):
                 table[np.int64(src[row]) * gpus + dst[row]] += count[row]
-    return sends, receives, from_others
+    return sent, received, own
 
 
 @njit(cache=True)
@@ -40,17 +40,18 @@ def release(
     bounds: NDArray[np.int64],
     dst: NDArray[np.int32],
     left: NDArray[np.int64],
-    sender: int,
+    senders: NDArray[np.int64],
     complete: NDArray[np.int64],
 ) -> int:
-    """Count one sender less for all that `sender` sends to; write down who waits for no other."""
+    """Count `senders` less for all that they send to; write down who waits for no other."""
     found = 0
-    for row in range(bounds[sender], bounds[sender + 1]):
-        gpu = dst[row]
-        left[gpu] -= 1
-        if left[gpu] == 0:
-            complete[found] = gpu
-            found += 1
+    for sender in senders:
+        for row in range(bounds[sender], bounds[sender + 1]):
+            gpu = dst[row]
+            left[gpu] -= 1
+            if left[gpu] == 0:
+                complete[found] = gpu
+                found += 1
     return found
 
 
@@ -79,7 +80,10 @@ def most_weight(
 ) -> NDArray[np.float64]:
     """Return float64 [layers]: the largest ``weight[src, dst]``, 0 where there is no row."""
     most = np.zeros(len(indptr) - 1)
+    limit = weight.max()
     for layer in range(len(most)):
         for row in range(indptr[layer], indptr[layer + 1]):
             most[layer] = max(most[layer], weight[src[row], dst[row]])
+            if most[layer] == limit:
+                break
     return most

@@ -49,25 +49,39 @@ class FreeSession:
             rows = slice(traffic.indptr[layer], traffic.indptr[layer + 1])
             if rows.start == rows.stop:
                 return None
-            return FreeCollective(self, traffic.src[rows], traffic.dst[rows])
+            ends = leg.destinations[layer], leg.sources[layer]
+            return FreeCollective(self, traffic.dst[rows], *ends)
 
         return opened
 
 
 class FreeCollective:
-    """Flows that arrive when they are sent; sources ascend."""
+    """Flows that arrive when they are sent.
+
+    Parameters
+    ----------
+    session
+        Time, and the compiled loop.
+    dst
+        int32 [flows]: where they go; sources ascend.
+    destinations, sources
+        int64 [gpus]: flows that leave a GPU, and that reach it.
+    """
 
     link_bytes: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
     def __init__(
-        self, session: FreeSession, src: NDArray[np.int32], dst: NDArray[np.int32]
+        self,
+        session: FreeSession,
+        dst: NDArray[np.int32],
+        destinations: NDArray[np.int64],
+        sources: NDArray[np.int64],
     ) -> None:
         self._session, self._dst = session, dst
-        gpus = int(max(src[-1], dst.max())) + 1
-        self._bounds = np.searchsorted(src, np.arange(gpus + 1))
-        self._left = np.bincount(dst, minlength=gpus)
-        self._complete = np.empty(gpus, dtype=np.int64)
-        self._missing = int(np.count_nonzero(self._left))
+        self._bounds = np.concatenate(([0], np.cumsum(destinations)))
+        self._left = sources.copy()
+        self._complete = np.empty(len(sources), dtype=np.int64)
+        self._missing = int(np.count_nonzero(sources))
         self._arrived: list[NDArray[np.int64]] = []
         self._callback: Callable[[NDArray[np.int64]], None] = lambda _: None
         self.started_ns: int | None = None
@@ -77,12 +91,12 @@ class FreeCollective:
         """Have `callback` called with all GPUs that have everything since an instant."""
         self._callback = callback
 
-    def send(self, gpu: int) -> None:
-        """Deliver the messages of `gpu` now."""
+    def send_all(self, gpus: NDArray[np.int64]) -> None:
+        """Deliver the messages of `gpus` now."""
         now = int(self._session.env.now)
         if self.started_ns is None:
             self.started_ns = now
-        found = self._session.release(self._bounds, self._dst, self._left, gpu, self._complete)
+        found = self._session.release(self._bounds, self._dst, self._left, gpus, self._complete)
         if found:
             if not self._arrived:
                 callbacks: Any = self._session.env.timeout(0).callbacks

@@ -37,12 +37,16 @@ class Surveyed:
         The messages.
     pairs
         Pairs of GPUs that talk, all layers together.
+    destinations, sources
+        int64 [layers, gpus]: GPUs that a GPU sends to, and that send to it; itself included.
     sends, receives, from_others
         bool [layers, gpus]: who sends, who is sent to, and by others than itself.
     """
 
     traffic: Traffic
     pairs: Pairs
+    destinations: NDArray[np.int64]
+    sources: NDArray[np.int64]
     sends: NDArray[np.bool_]
     receives: NDArray[np.bool_]
     from_others: NDArray[np.bool_]
@@ -56,7 +60,7 @@ def survey(traffic: Traffic, gpus: int) -> Surveyed:
     rows = (traffic.indptr, traffic.src, traffic.dst, traffic.count)
     dense = gpus * gpus <= DENSE
     table = np.zeros(gpus * gpus if dense else 0, dtype=np.int64)
-    ends = _step_kernel.survey(rows, gpus, table)
+    destinations, sources, itself = _step_kernel.survey(rows, gpus, table)
     if dense:
         pair = np.flatnonzero(table)
         count = table[pair]
@@ -65,7 +69,15 @@ def survey(traffic: Traffic, gpus: int) -> Surveyed:
         pair, which = np.unique(key, return_inverse=True)
         count = np.zeros(len(pair), dtype=np.int64)
         np.add.at(count, which, traffic.count)
-    return Surveyed(traffic, Pairs(pair // gpus, pair % gpus, count), *ends)
+    return Surveyed(
+        traffic,
+        Pairs(pair // gpus, pair % gpus, count),
+        destinations,
+        sources,
+        sends=destinations > 0,
+        receives=sources > 0,
+        from_others=sources > itself,
+    )
 
 
 def hops_of_layers(leg: Surveyed, router: Router) -> NDArray[np.int64]:
@@ -95,7 +107,7 @@ def leg_bytes(router: Router, leg: Surveyed) -> NDArray[Any]:
         return router.link_bytes(
             traffic.src, traffic.dst, traffic.size_bytes, layer=layer, layers=layers
         )
-    rows = (traffic.indptr, traffic.src, traffic.dst, traffic.size_bytes)
+    rows = (traffic.indptr, traffic.src, traffic.dst, traffic.count, traffic.message_bytes)
     return router.bytes_by_layer(rows, leg.pairs[:2])
 
 

@@ -119,7 +119,7 @@ class Processors:
     def _finish(self, batch: int, task: int, gpus: NDArray[np.int64], _: simpy.Event) -> None:
         self._busy[gpus] = False
         waited_for = self._waiting[gpus] > 0
-        if waited_for.any():
+        if np.count_nonzero(waited_for):
             self._freed.append(gpus[waited_for])
             self._decide_last()
         self._done(batch, task, gpus)

@@ -155,9 +155,10 @@ class Step:
             return
         part = self._parts[number]
         computes = part.computes[layer][gpus]
-        if not computes.all():
+        some = np.count_nonzero(computes)
+        if some < len(gpus):
             self._release(number, layer, gpus[~computes])
-        if computes.any():
+        if some:
             self._processors.ready(number, 2 * layer + 1, gpus[computes])
 
     def _computed(self, number: int, task: int, gpus: Gpus) -> None:
@@ -189,7 +190,14 @@ class Step:
         collective = part.collectives[layer][leg]
         if collective is None or not len(free):
             return
-        for gpu in free[part.sends[leg][layer][free]].tolist():
+        senders = free[part.sends[leg][layer][free]]
+        if not len(senders):
+            return
+        send_all: Any = getattr(collective, "send_all", None)
+        if send_all is not None:
+            send_all(senders)
+            return
+        for gpu in senders.tolist():
             collective.send(gpu)
 
 
@@ -243,7 +251,7 @@ class _Part:
         """Note that experts are done; return later layers of GPUs that waited for that."""
         self._done[layer, gpus] = True
         after = self._follower[layer, gpus]
-        if (after == after[0]).all():
+        if not np.count_nonzero(after != after[0]):
             return [(int(after[0]), gpus)] if after[0] >= 0 else []
         return [(int(each), gpus[after == each]) for each in np.unique(after[after >= 0])]
 
@@ -324,8 +332,9 @@ def _before(received: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _count_down(left: NDArray[np.int64], gpus: Gpus) -> Gpus:
     """Count one down for every GPU; return those that come to zero."""
-    left[gpus] -= 1
-    free: Gpus = gpus[left[gpus] == 0]
+    still = left[gpus] - 1
+    left[gpus] = still
+    free: Gpus = gpus[still == 0]
     return free
 
 

@@ -19,7 +19,7 @@ def add_path_rows(
     links: NDArray[np.int32],
     out: NDArray[np.int64],
 ) -> None:
-    """Add every flow's bytes to the links of its pair's path in out [layers, links]."""
+    """Add every flow's messages to the links of its pair's path in out [layers, links]."""
     start, src, dst, size = rows
     for layer in range(len(start) - 1):
         for row in range(start[layer], start[layer + 1]):
@@ -32,20 +32,20 @@ def add_path_rows(
 def add_split_rows(
     rows: tuple[Any, ...],
     rank: NDArray[np.int64],
-    own: NDArray[np.int64],
+    own: NDArray[np.int32],
     which: NDArray[np.int64],
-    sums: tuple[NDArray[np.float64], NDArray[np.float64]],
+    sums: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> None:
-    """Add every flow's bytes to its pair's own links, and to its pair of switches.
+    """Add every flow's messages to its pair's own links, and to its pair of switches.
 
     Parameters
     ----------
     rows
-        ``(indptr, src, dst, bytes)``.
+        ``(indptr, src, dst, messages)``.
     rank
         int64 [gpus, gpus]: places of the pairs.
     own
-        int64 [pairs, 6]: links outside the fabric, filled up with -1.
+        int32 [pairs, most]: links outside the fabric, then -1.
     which
         int64 [pairs]: the pair of switches, -1 for none.
     sums
@@ -57,7 +57,8 @@ def add_split_rows(
         for row in range(start[layer], start[layer + 1]):
             pair = rank[src[row], dst[row]]
             for at in range(own.shape[1]):
-                if own[pair, at] >= 0:
-                    out[layer, own[pair, at]] += size[row]
+                if own[pair, at] < 0:
+                    break
+                out[layer, own[pair, at]] += size[row]
             if which[pair] >= 0:
                 volume[layer, which[pair]] += size[row]

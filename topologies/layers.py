@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from topologies.switch_graph import SwitchGraph
 
     Ends = tuple[NDArray[np.int64], NDArray[np.int64]]
-    Rows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
+    Rows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], int]
 
 
 def path_bytes(paths: Paths, rows: Rows, rank: NDArray[np.int64], links: int) -> NDArray[np.int64]:
@@ -29,15 +29,15 @@ def path_bytes(paths: Paths, rows: Rows, rank: NDArray[np.int64], links: int) ->
     paths
         Of the pairs.
     rows
-        ``(indptr, src, dst, bytes)`` of the flows.
+        ``(indptr, src, dst, messages, message_bytes)`` of the flows.
     rank
         int64 [gpus, gpus]: places of the pairs.
     links
         Links of the cluster.
     """
     out = np.zeros((len(rows[0]) - 1, links), dtype=np.int64)
-    add_path_rows(rows, rank, paths.indptr, paths.links, out)
-    return out
+    add_path_rows(rows[:4], rank, paths.indptr, paths.links, out)
+    return out * rows[4]
 
 
 def split_bytes(
@@ -54,7 +54,7 @@ def split_bytes(
     graph, cards
         The switches, and the rail rule in force.
     rows
-        ``(indptr, src, dst, bytes)`` of the flows.
+        ``(indptr, src, dst, messages, message_bytes)`` of the flows.
     pairs
         The distinct pairs, and ranks [gpus, gpus] of them.
     links
@@ -67,12 +67,17 @@ def split_bytes(
     """
     ends, rank = pairs
     layers, switches = len(rows[0]) - 1, len(graph.group)
-    own = np.hstack(cards.own_links(*ends)).astype(np.int64)
+    # Links first, then -1, in no more columns than are used.
+    own = -np.sort(-np.hstack(cards.own_links(*ends)), axis=1)
+    own = own[:, (own >= 0).any(axis=0)].copy()
     between, which = switch_pairs(cards.switches(*ends), switches)
     graph.hops(*between)  # refuses what has no route
     target = graph.rows(between[1])
-    out, volume = np.zeros((layers, links)), np.zeros((layers, len(between[0])))
-    add_split_rows(rows, rank, own, which, (out, volume))
+    # Counted in integers, whose sums a processor has sooner; float64 holds their bytes exactly.
+    own_messages = np.zeros((layers, links), dtype=np.int64)
+    far_messages = np.zeros((layers, len(between[0])), dtype=np.int64)
+    add_split_rows(rows[:4], rank, own, which, (own_messages, far_messages))
+    out, volume = own_messages * np.float64(rows[4]), far_messages * np.float64(rows[4])
     layer, pair = np.nonzero(volume)
     order = np.lexsort((between[0][pair], layer, target[pair]))
     layer, pair = layer[order], pair[order]

@@ -347,8 +347,9 @@ class Router(Fabric):
         Parameters
         ----------
         rows
-            ``(indptr, src, dst, bytes)``: the flows of layer l are ``indptr[l]`` to
-            ``indptr[l + 1] - 1`` of the others; whole bytes.
+            ``(indptr, src, dst, messages, message_bytes)``: the flows of layer l are
+            ``indptr[l]`` to ``indptr[l + 1] - 1`` of the next three; every message has the same
+            size.
         pairs
             int64 [pairs] twice: all sources and destinations among them.
 

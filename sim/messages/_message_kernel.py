@@ -103,6 +103,10 @@ def choose_replicas(
     """
     k, choices = topk.shape[1], gpu.shape[1]
     routed = len(replicas.start) - 1 - (choices - k)
+    if len(replicas.gpu) == routed + choices - k:
+        _take_only_slots(topk, replicas.gpu, gpu, taken)
+        seen += np.bincount(origin, minlength=len(seen))
+        return
     cells = np.uint64(replicas.guess.shape[2])
     for token in range(len(topk)):
         own = origin[token]
@@ -132,6 +136,26 @@ def choose_replicas(
 
 
 @njit(cache=True)
+def _take_only_slots(
+    topk: NDArray[Any],
+    gpu_of_expert: NDArray[np.int32],
+    gpu: NDArray[np.int32],
+    taken: NDArray[np.int64],
+) -> None:
+    """Do what `choose_replicas` does where every expert has one slot: nothing to draw."""
+    k, choices = topk.shape[1], gpu.shape[1]
+    routed = len(gpu_of_expert) - (choices - k)
+    for token in range(len(topk)):
+        for choice in range(k):
+            expert = np.int64(topk[token, choice])
+            taken[expert] += 1
+            gpu[token, choice] = gpu_of_expert[expert]
+        for choice in range(k, choices):
+            gpu[token, choice] = gpu_of_expert[routed + choice - k]
+    taken[routed:] += len(topk)
+
+
+@njit(cache=True)
 def mixed(number: np.uint64) -> np.uint64:
     """Scatter the bits of `number` (the finaliser of SplitMix64, Steele et al., OOPSLA 2014)."""
     number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -157,17 +181,15 @@ def find_news(reached: Reached, first_gpu: NDArray[np.int32]) -> tuple[int, int]
     for token in range(tokens):
         for choice in range(choices):
             gpu = reached.gpu[token, choice]
-            news = 0
-            if visit[gpu] != token:
-                visit[gpu] = token
-                news = 1
-                server = first_gpu[gpu]
-                if visit_server[server] != token:
-                    visit_server[server] = token
-                    news = 2
-            reached.news[token, choice] = news
-            found += news > 0
-            found_servers += news == 2
+            server = first_gpu[gpu]
+            # Without branches: whether either is new is nothing a processor could guess.
+            new = np.uint8(visit[gpu] != token)
+            new_server = np.uint8(visit_server[server] != token)
+            visit[gpu] = token
+            visit_server[server] = token
+            reached.news[token, choice] = new + new_server
+            found += int(new)
+            found_servers += int(new_server)
     return found, found_servers
 
 
@@ -215,12 +237,24 @@ def list_messages(
 
 
 @njit(cache=True)
-def add_pairs(
-    table: NDArray[np.int64], near: NDArray[np.int32], far: NDArray[np.int32], messages: int
+def add_messages(
+    table: NDArray[np.int64],
+    reached: Reached,
+    end: NDArray[np.int32],
+    leg: int,
+    least: int,
+    first_gpu: NDArray[np.int32],
 ) -> None:
-    """Add the first `messages` pairs to ``table[near, far]``."""
-    for at in range(messages):
-        table[near[at], far[at]] += 1
+    """Add to ``table[near, far]`` the messages that `list_messages` lists."""
+    tokens, choices = reached.gpu.shape
+    for token in range(tokens):
+        own = end[token]
+        place = own - first_gpu[own]
+        for choice in range(choices):
+            gpu = reached.gpu[token, choice]
+            near = first_gpu[gpu] + place if leg == ON else own
+            far = first_gpu[gpu] + place if leg == OUT else gpu
+            table[near, far] += reached.news[token, choice] >= least
 
 
 @njit(cache=True)
@@ -236,20 +270,21 @@ def rows_of_table(
             for other in range(gpus):
                 rows += table[layer, one, other] > 0
         indptr[layer + 1] = indptr[layer] + rows
-    src = np.empty(indptr[-1], np.int32)
-    dst = np.empty(indptr[-1], np.int32)
-    count = np.empty(indptr[-1], np.int64)
+    rows = indptr[-1]
+    src = np.empty(rows + 1, np.int32)
+    dst = np.empty(rows + 1, np.int32)
+    count = np.empty(rows + 1, np.int64)
     row = 0
     for layer in range(layers):
         for one in range(gpus):
             for other in range(gpus):
+                # Written anyway and overwritten by the next: nothing for the processor to guess.
                 messages = table[layer, one, other]
-                if messages > 0:
-                    src[row] = one
-                    dst[row] = other
-                    count[row] = messages
-                    row += 1
-    return indptr, src, dst, count
+                src[row] = one
+                dst[row] = other
+                count[row] = messages
+                row += messages > 0
+    return indptr, src[:rows], dst[:rows], count[:rows]
 
 
 @njit(cache=True)

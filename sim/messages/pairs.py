@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,19 +11,49 @@ from sim.messages.traffic import Traffic
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sim.messages._message_kernel import Reached
+
     Rows = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
 
 MAX_TABLE_BYTES = 1 << 28
 """Largest table of pairs; DeepSeek-R1 on 256 GPUs has 30 MB."""
 
 
+class Leg(NamedTuple):
+    """Which messages a stage has.
+
+    Attributes
+    ----------
+    way
+        ``DIRECT``, ``OUT`` or ``ON`` of the kernels.
+    least
+        Only choices with so much news send one.
+    first_gpu
+        int32 [gpus]: the first GPU of every GPU's server.
+    """
+
+    way: int
+    least: int
+    first_gpu: NDArray[np.int32]
+
+
 class PairCounts(Protocol):
     """Counts messages between the GPUs near the tokens and those near the experts."""
 
-    def add(
-        self, layer: int, near: NDArray[np.int32], far: NDArray[np.int32], messages: int
-    ) -> None:
-        """Count the first `messages` pairs of int32 arrays."""
+    def add(self, layer: int, reached: Reached, end: NDArray[np.int32], leg: Leg) -> None:
+        """Count the messages of tokens.
+
+        Parameters
+        ----------
+        layer
+            Whose table or list.
+        reached
+            What the tokens reach in it.
+        end
+            int32 [tokens]: origins or collectors.
+        leg
+            Which messages.
+        """
 
     def traffic(self, message_bytes: int, *, outward: bool) -> Traffic:
         """Return what was counted, away from the tokens or back to them."""
@@ -45,13 +75,11 @@ class PairTable:
     def __init__(self, table: NDArray[np.int64]) -> None:
         self._table = table
 
-    def add(
-        self, layer: int, near: NDArray[np.int32], far: NDArray[np.int32], messages: int
-    ) -> None:
-        """Count the first `messages` pairs."""
-        from sim.messages._message_kernel import add_pairs  # noqa: PLC0415  loads numba
+    def add(self, layer: int, reached: Reached, end: NDArray[np.int32], leg: Leg) -> None:
+        """Count the messages of tokens."""
+        from sim.messages._message_kernel import add_messages  # noqa: PLC0415  loads numba
 
-        add_pairs(self._table[layer], near, far, messages)
+        add_messages(self._table[layer], reached, end, *leg)
 
     def traffic(self, message_bytes: int, *, outward: bool) -> Traffic:
         """Return what was counted, away from the tokens or back to them."""
@@ -72,10 +100,12 @@ class PairLists:
         self._gpus = gpus
         self._rows = rows
 
-    def add(
-        self, layer: int, near: NDArray[np.int32], far: NDArray[np.int32], messages: int
-    ) -> None:
-        """Count the first `messages` pairs."""
+    def add(self, layer: int, reached: Reached, end: NDArray[np.int32], leg: Leg) -> None:
+        """Count the messages of tokens."""
+        from sim.messages._message_kernel import list_messages  # noqa: PLC0415  loads numba
+
+        near, far = np.empty((2, reached.gpu.size), np.int32)
+        messages = list_messages(reached, end, *leg, near, far)
         before, ones = self._rows[layer], np.ones(messages, np.int64)
         more = self._merged(near[:messages], far[:messages], ones)
         self._rows[layer] = self._merged(

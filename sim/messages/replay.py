@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from placement.replica_parts import slots_by_expert
 from sim.errors import SimulationError
 from sim.messages.gather import all_gather, reduce_scatter
-from sim.messages.pairs import count_pairs
+from sim.messages.pairs import Leg, count_pairs
 from sim.messages.replicas import layer_replicas
 
 if TYPE_CHECKING:
@@ -49,16 +50,18 @@ class Replay:
         self._attention = attention
         gpu = np.arange(placement.gpus, dtype=np.int32)
         self._first_gpu = gpu - gpu % np.int32(placement.gpus_per_server)
+        direct, out, on = (
+            partial(Leg, way, first_gpu=self._first_gpu) for way in (DIRECT, OUT, ON)
+        )
         self._mode = rules.mode
         self._shared = rules.routed_shared
         self._whole = rules.with_shared(placement)
         self._replicas = layer_replicas(placement, self._whole, rules)
         self._taken = [np.zeros(len(each.gpu), np.int64) for each in self._replicas]
-        # The way of a message, and the least news of a choice that sends one.
-        self._legs = {
-            "per_expert": ((DIRECT, 0),),
-            "per_gpu": ((DIRECT, 1),),
-            "per_server": ((OUT, 2), (ON, 1)),
+        self._legs: tuple[Leg, ...] = {
+            "per_expert": (direct(0),),
+            "per_gpu": (direct(1),),
+            "per_server": (out(2), on(1)),
             "allgather": (),
         }[rules.mode]
         self._out = [count_pairs(placement.layers, placement.gpus) for _ in self._legs]
@@ -134,16 +137,12 @@ class Replay:
 
     def _count(self, layer: int, reached: Reached, ends: Ends) -> None:
         """Count the messages of a block, in both directions unless one mirrors the other."""
-        from sim.messages._message_kernel import list_messages  # noqa: PLC0415  loads numba
-
-        near, far = np.empty((2, reached.gpu.size), np.int32)
         directions = [(self._out, ends[0])]
         if self._back is not None:
             directions.append((self._back, ends[1]))
         for counts, end in directions:
-            for (leg, least), each in zip(self._legs, counts, strict=True):
-                messages = list_messages(reached, end, leg, least, self._first_gpu, near, far)
-                each.add(layer, near, far, messages)
+            for leg, each in zip(self._legs, counts, strict=True):
+                each.add(layer, reached, end, leg)
 
     def _ends(self, tokens: int) -> Ends:
         """Return origins and collectors, int32 [layers, tokens]."""
