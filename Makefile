@@ -8,7 +8,7 @@ paper: .venv/ready
 	$(BIN)/topomoe paper
 
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .
