@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.benchmarks.clocks import timed
+from experiments.benchmarks.common_job import IDEAL_US, all_pairs, common_cluster, common_flows
 from experiments.benchmarks.section import Section, Target, column
 from sim import FluidNetwork
 from sim.network import Flows, run_alone
-from topologies import FatTree, Router, preset
+from topologies import Router, preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ EXACT = {"makespan_us": 4224.380760043558, "mean_us": 233.6641868750864, "fillin
 
 
 def common_rows(rules: tuple[str, ...] = ("shares",), repeats: int = 3) -> list[dict[str, Any]]:
-    """Run the job peers are timed on: 128 hosts, k = 8, 100 Gb/s, 64 KiB a pair, exact rates.
+    """Run the job that peers are timed on (`common_job`), with exact rates.
 
     Returns
     -------
@@ -43,24 +44,11 @@ def common_rows(rules: tuple[str, ...] = ("shares",), repeats: int = 3) -> list[
         ``seconds`` of the wall and ``cpu_s`` of the processor (best of `repeats`, routing and
         set-up included).
     """
-    cluster = FatTree(
-        gpus_per_server=1,
-        host_bandwidth_Bps=12.5e9,
-        host_latency_s=0.0,
-        leaves_per_pod=4,
-        servers_per_leaf=4,
-        aggregations_per_pod=4,
-        pods=8,
-        cores_per_aggregation=4,
-        cable_latency_s=0.0,
-    ).build()
-    src, dst = _pairs(cluster.gpus)
-    flows = Flows(src, dst, np.ones(len(src), dtype=np.int64), 65_536)
-    ideal = 127 * 65_536 / 12.5e9 * 1e6
+    cluster, flows = common_cluster(), common_flows()
     rows = []
     for rule in rules:
         row = _timed((cluster, rule), None, flows, repeats)
-        rows.append({"rule": rule, "ideal_us": ideal} | row)
+        rows.append({"rule": rule, "ideal_us": IDEAL_US} | row)
     return rows
 
 
@@ -106,16 +94,10 @@ def skewed_all_to_all(gpus: int, seed: int = 0) -> Flows:
     """Messages of 64 KiB on average, receivers lognormal, every message scattered by a half."""
     rng = np.random.default_rng(seed)
     popularity = rng.lognormal(0.0, 1.0, gpus)
-    src, dst = _pairs(gpus)
+    src, dst = all_pairs(gpus)
     mean = 65_536 * popularity[dst] / popularity.mean()
     size = np.ceil(mean * rng.gamma(4.0, 0.25, len(dst)))
     return Flows(src, dst, size, 1)
-
-
-def _pairs(gpus: int) -> tuple[Any, Any]:
-    src, dst = np.divmod(np.arange(gpus * gpus), gpus)
-    other = src != dst
-    return src[other], dst[other]
 
 
 def _timed(

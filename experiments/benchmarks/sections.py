@@ -8,10 +8,20 @@ from pathlib import Path
 from experiments.benchmarks.fluid import FLUID_SECTIONS
 from experiments.benchmarks.hop_sections import HOP_SECTIONS
 from experiments.benchmarks.load_sections import LOAD_SECTIONS
+from experiments.benchmarks.packet import PACKET_SECTION
+from experiments.benchmarks.rivals import RIVAL_SECTION
 from experiments.benchmarks.step import STEP_SECTION
 from experiments.benchmarks.traffic import TRAFFIC_SECTION
 
-SECTIONS = (*HOP_SECTIONS, *LOAD_SECTIONS, STEP_SECTION, *FLUID_SECTIONS, TRAFFIC_SECTION)
+SECTIONS = (
+    *HOP_SECTIONS,
+    *LOAD_SECTIONS,
+    STEP_SECTION,
+    *FLUID_SECTIONS,
+    PACKET_SECTION,
+    RIVAL_SECTION,
+    TRAFFIC_SECTION,
+)
 """Every topic, in the order of the page."""
 
 
