@@ -31,7 +31,7 @@ def path_bytes(paths: Paths, rows: Rows, rank: NDArray[np.int64], links: int) ->
     rows
         ``(indptr, src, dst, messages, message_bytes)`` of the flows.
     rank
-        int64 [gpus, gpus]: places of the pairs.
+        int64 [talking, talking]: places of the pairs, in rows and columns that the ends name.
     links
         Links of the cluster.
     """

@@ -341,8 +341,8 @@ class Router(Fabric):
     ) -> NDArray[np.int64] | NDArray[np.float64]:
         """Return [layers, links]: what `link_bytes` does, for many layers of the same pairs.
 
-        Every pair finds its way once. It keeps a table of all pairs of GPUs: for small clusters,
-        and for rules by which a way does not depend on other flows.
+        Every pair finds its way once. It keeps a table of all pairs of the GPUs that talk: for
+        some thousand of them, and for rules by which a way does not depend on other flows.
 
         Parameters
         ----------
@@ -362,8 +362,13 @@ class Router(Fabric):
             raise RoutingError("bytes_by_layer of rule 'ugal', whose ways depend on other flows")
         from topologies.layers import path_bytes, split_bytes  # noqa: PLC0415  loads numba
 
-        rank = np.full((self.cluster.gpus, self.cluster.gpus), -1)
-        rank[pairs] = np.arange(len(pairs[0]))
+        place = np.full(self.cluster.gpus, -1, dtype=np.int32)
+        who = np.unique(np.concatenate(pairs))
+        place[who] = np.arange(len(who))
+        rank = np.full((len(who), len(who)), -1)
+        rank[place[pairs[0]], place[pairs[1]]] = np.arange(len(pairs[0]))
+        if len(who) < len(place):
+            rows = (rows[0], place[rows[1]], place[rows[2]], *rows[3:])
         if self.rule == "shares":
             return split_bytes(self._graph, self._cards, rows, (pairs, rank), self.cluster.links)
         return path_bytes(self.paths(*pairs), rows, rank, self.cluster.links)

@@ -9,6 +9,7 @@ from experiments.benchmarks.fluid import FLUID_SECTIONS
 from experiments.benchmarks.hop_sections import HOP_SECTIONS
 from experiments.benchmarks.load_sections import LOAD_SECTIONS
 from experiments.benchmarks.packet import PACKET_SECTION
+from experiments.benchmarks.planes import PLANES_SECTION
 from experiments.benchmarks.rivals import RIVAL_SECTION
 from experiments.benchmarks.step import STEP_SECTION
 from experiments.benchmarks.traffic import TRAFFIC_SECTION
@@ -20,6 +21,7 @@ SECTIONS = (
     *FLUID_SECTIONS,
     PACKET_SECTION,
     RIVAL_SECTION,
+    PLANES_SECTION,
     TRAFFIC_SECTION,
 )
 """Every topic, in the order of the page."""
