@@ -7,18 +7,16 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import simpy
+
+from sim.last import Last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import simpy
     from numpy.typing import NDArray
 
     Done = Callable[[int, int, NDArray[np.int64]], None]
-
-
-LAST = 2
-"""Priority of an event that comes after all others of its instant."""
 
 
 class Processors:
@@ -75,7 +73,7 @@ class Processors:
         """Decide who goes on after the events of this instant that are under way."""
         if not self._deciding:
             self._deciding = True
-            event = _Last(self._env) if self._patient else self._env.timeout(0)
+            event = Last(self._env) if self._patient else self._env.timeout(0)
             callbacks: Any = event.callbacks
             callbacks.append(self._decide)
 
@@ -123,12 +121,3 @@ class Processors:
             self._freed.append(gpus[waited_for])
             self._decide_last()
         self._done(batch, task, gpus)
-
-
-class _Last(simpy.Event):
-    """An event of this instant that comes after all others of it."""
-
-    def __init__(self, env: simpy.Environment) -> None:
-        super().__init__(env)
-        self._ok, self._value = True, None
-        env.schedule(self, priority=LAST)  # type: ignore[arg-type]

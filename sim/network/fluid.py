@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import LawViolation, SimulationError
+from sim.last import Last
 from sim.network._arena import Arena
 from sim.network._fluid_collective import FluidCollective
 from sim.network._fluid_state import (
@@ -259,7 +260,7 @@ class FluidSession:
             for inbox in ready[:found].tolist():
                 self.announce(inbox)
             if not found and self._state.header["alive"][0]:
-                yield self.env.timeout(horizon - self.env.now)
+                yield Last(self.env, horizon - int(self.env.now))
 
     def _refuse_overflow(self, until_ns: float) -> None:
         if until_ns >= CLOCK_LIMIT_NS:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import LawViolation, SimulationError
+from sim.last import Last
 from sim.network._arena import Arena, enlarged
 from sim.network._packet_collective import PacketCollective, ordered_routes
 from sim.network._packet_state import new_state, with_more_chunks
@@ -254,7 +255,7 @@ class PacketSession:
                     yield self.env.timeout(completed_at - self.env.now)
                 self.announce(inbox)
             elif self._state.header["heap_size"][0]:
-                yield self.env.timeout(horizon - self.env.now)
+                yield Last(self.env, horizon - int(self.env.now))
 
     def _advance(self, until: int) -> int | None:
         while True:

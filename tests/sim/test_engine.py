@@ -207,25 +207,6 @@ def batch_of(trace: Any, placement: Any, attention: Any, seconds: float) -> Batc
     return Batch.of(placement, sent, ConstantCompute(seconds).times(placement, sent))
 
 
-def count_events(network: Network, parts: Any) -> int:
-    """SimPy events of one step."""
-    env = simpy.Environment()
-    Step(env, network.open(env), [batch_of(*parts, 1e-8)]).run()
-    return next(env._eid)
-
-
-def test_events_do_not_grow_with_tokens(
-    ring: Callable[..., Router], inputs: Callable[..., Any]
-) -> None:
-    """Forty times the tokens and messages, no more SimPy events than layers times GPUs allow."""
-    layers, gpus = 3, 10
-    few, many = (inputs(1, tokens=tokens, layers=layers) for tokens in (100, 4000))
-    for parts in (few, many):
-        assert count_events(AnalyticNetwork(ring()), parts) < 4 * layers * gpus
-        # A GPU dispatches, computes and collects: a dozen events a layer, and as many wake-ups.
-        assert count_events(PacketNetwork(ring()), parts) < 24 * layers * gpus
-
-
 def test_runs_are_deterministic(ring: Callable[..., Router], inputs: Callable[..., Any]) -> None:
     """The same inputs give the same arrays and the same metrics."""
     network = PacketNetwork(ring(), order="random", seed=3)
