@@ -44,6 +44,11 @@ class Fabric:
         self._dead = np.zeros(cluster.links, dtype=np.bool_)
         self._dead[indices("dead_links", dead_links, cluster.links)] = True
 
+    @property
+    def dead_links(self) -> NDArray[np.int64]:
+        """int64 [dead]: links that nothing crosses, ascending."""
+        return np.flatnonzero(self._dead)
+
     def cards(self, src: ArrayLike, dst: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return int64 [pairs] twice: the GPUs whose network cards send and receive.
 

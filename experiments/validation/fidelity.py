@@ -11,7 +11,7 @@ from experiments.clusters import study_clusters
 from experiments.validation.jobs import messages, switch
 from experiments.validation.line import Got
 from sim import AnalyticNetwork, FluidNetwork, PacketNetwork
-from sim.network import IssueOrder, run_alone
+from sim.network import ExchangeMemory, IssueOrder
 from topologies import Router
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ CHOICES = 8
 MESSAGE = 7408
 """DeepSeek-R1's dispatch."""
 KINDS = ("uniform", "skewed")
+_RUNS = ExchangeMemory()
+"""Exact rates, which take long, are asked for beside every order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ def traffic(kind: str) -> Flows:
 
 def compare(router: Router, flows: Flows, order: str = "interleaved") -> Makespans:
     """Run a collective on every fidelity."""
-    analytic, _ = run_alone(AnalyticNetwork(router), flows)
-    fluid, _ = run_alone(FluidNetwork(router, steps=None), flows)
-    packet, _ = run_alone(PacketNetwork(router, chunk_bytes=4096, order=order), flows)
+    analytic = _RUNS.run(AnalyticNetwork(router), flows)
+    fluid = _RUNS.run(FluidNetwork(router, steps=None), flows)
+    packet = _RUNS.run(PacketNetwork(router, chunk_bytes=4096, order=order), flows)
     same = (fluid.link_bytes == packet.link_bytes) & (fluid.link_bytes == analytic.link_bytes)
     sent = fluid.delivered_ns - router.path_latency(flows.src, flows.dst) * 1e9
     return Makespans(
@@ -101,10 +103,10 @@ def makespans() -> Iterator[Got]:
 def orders() -> Iterator[Got]:
     """Other orders of issue, which take their own time."""
     for case, router, flows in _cases():
-        fluid, _ = run_alone(FluidNetwork(router, steps=None), flows)
+        fluid = _RUNS.run(FluidNetwork(router, steps=None), flows)
         for order in IssueOrder:
             if order is not IssueOrder.INTERLEAVED:
-                packet, _ = run_alone(PacketNetwork(router, order=order), flows)
+                packet = _RUNS.run(PacketNetwork(router, order=order), flows)
                 ratio = packet.ended_ns / float(fluid.delivered_ns.max())
                 yield Got("fidelity.order", ratio, f"{case}, {order}")
 
@@ -115,8 +117,8 @@ def victim() -> Iterator[Got]:
     size = 1_200_000
     router = switch(6, 4e9)
     flows = messages([0, 1, 2, 3, 0], [4, 4, 4, 4, 5], [1, 1, 1, 1, 1], size)
-    fluid, _ = run_alone(FluidNetwork(router, steps=None), flows)
-    packet, _ = run_alone(PacketNetwork(router, chunk_bytes=1000), flows)
+    fluid = _RUNS.run(FluidNetwork(router, steps=None), flows)
+    packet = _RUNS.run(PacketNetwork(router, chunk_bytes=1000), flows)
     yield Got("fidelity.victim.fluid", size / fluid.delivered_ns[4])
     yield Got("fidelity.victim.packet", size / packet.delivered_ns[4])
 
