@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 BIN := .venv/bin
 
-.PHONY: paper test validate bench bench-all lint format lock clean
+.PHONY: paper test validate bench bench-all rivals lint format lock clean
 
 paper: .venv/ready
 	$(BIN)/topomoe paper
@@ -23,9 +23,17 @@ validate: .venv/ready
 bench: .venv/ready
 	$(BIN)/topomoe bench
 
-# Every load, every cluster, and the paper's program on 64 servers.
+# Every load, every cluster, the paper's program on 64 servers, 16,384 GPUs, and other simulators
+# where they are installed.
 bench-all: .venv/ready
 	$(BIN)/topomoe bench --all
+
+# ns.py for bench-all, beside our environment; SimGrid is a Debian package (libsimgrid-dev).
+rivals: .rivals/bin/python
+
+.rivals/bin/python:
+	python3 -m venv .rivals
+	.rivals/bin/pip install --quiet ns.py==0.4.3
 
 format: .venv/ready
 	$(BIN)/ruff format .
@@ -45,4 +53,4 @@ lock:
 	  -o requirements.lock pyproject.toml -
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .rivals
