@@ -223,7 +223,13 @@ def check_time(result: SimResult) -> None:
 
 
 def check_gpu_time(result: SimResult) -> None:
-    """Every GPU's computing and idling add up to the step: no two of its tasks overlap."""
+    """Every GPU's computing and idling add up to the step: no two of its tasks overlap.
+
+    They do so, too, where a task ends after the step: that is looked at by itself.
+    """
+    spans = result.spans
+    end = np.where(spans.active, spans.end_ns, 0).max(axis=(0, 1))
+    _at_most(end, float(result.step_ns), "end of a task of GPU", "the step")
     spent = result.compute_ns.sum(axis=0) + result.idle_ns.sum(axis=(0, 1))
     _equal(spent, np.full_like(spent, result.step_ns), "ns accounted for of GPU")
 

@@ -110,9 +110,11 @@ def test_a_law_that_looks_away_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     """Without the laws every doctored result passes, and the line says which."""
     monkeypatch.setattr(laws, "check_laws", lambda *_: None)
     caught = [Finding.of(got) for got in laws.every_law() if got.key == "laws.caught"]
-    assert {line.got for line in caught} == {(7.0,)}
+    assert {line.got for line in caught} == {(8.0,)}
     assert {line.verdict for line in caught} == {FAILED}
-    assert caught[0].case == "analytic: delivery, routes, hops, capacity, durations, time, gpu time"
+    assert caught[0].case == (
+        "analytic: delivery, routes, hops, capacity, durations, time, gpu time, end"
+    )
 
 
 def test_null_model_by_hand() -> None:
