@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sim.messages import MessageSizes
     from sim.messages.rules import DispatchOptions
     from sim.network.protocol import Network
+    from sim.turns import Overlap
     from topologies import Router
     from workloads import RoutingTrace
 
@@ -39,6 +40,7 @@ def simulate(  # noqa: PLR0913  the parts of a step, all but the subject by name
     sizes: MessageSizes,
     compute: ComputeModel,
     micro_batches: int = 1,
+    overlap: Overlap = "ready",
     faults: FaultSchedule | None = None,
     **options: Unpack[DispatchOptions],
 ) -> SimResult:
@@ -65,6 +67,8 @@ def simulate(  # noqa: PLR0913  the parts of a step, all but the subject by name
     micro_batches
         Parts of the batch that go through the layers side by side, so that some compute while
         others communicate.
+    overlap
+        What a GPU of several micro-batches does next: see `Overlap`.
     faults
         Links that slow down, die and come back during the step, and GPUs that are dead when it
         begins: other replicas answer for their experts, and tokens of theirs are lost. Hops are
@@ -102,11 +106,11 @@ def simulate(  # noqa: PLR0913  the parts of a step, all but the subject by name
         legs=legs_of(batches),
         pool=compute.pool,
         hop_histogram=hop_histogram(router, legs),
-        critical_ns=critical_ns(batches),
+        critical_ns=critical_ns(batches, overlap),
         expert_tokens=np.sum([batch.gpu_tokens for batch in batches], axis=0),
         distinct_gpus=sum(batch.exchange.distinct_gpus for batch in batches),
         distinct_servers=sum(batch.exchange.distinct_servers for batch in batches),
-        **_happened(network, batches, faults),
+        **_happened(network, batches, faults, overlap),
     )
     check_laws(result, legs, router, (trace, placement, attention))
     return result
@@ -124,9 +128,11 @@ def _batch(
     return Batch.of(placement, sent, compute.times(placement, sent))
 
 
-def _happened(network: Network, batches: Sequence[Batch], faults: FaultSchedule) -> dict[str, Any]:
+def _happened(
+    network: Network, batches: Sequence[Batch], faults: FaultSchedule, overlap: Overlap
+) -> dict[str, Any]:
     """Let the step happen on the network, and return what it did to the links and when."""
-    step, session = run_step(network, batches, faults)
+    step, session = run_step(network, batches, faults, overlap)
     return {
         "link_bytes": step.link_bytes(),
         "collective_ns": step.collective_ns(),

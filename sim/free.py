@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from sim.batch import Batch
     from sim.pairs import Surveyed
+    from sim.turns import Overlap
 
 
-def critical_ns(batches: Sequence[Batch]) -> int:
+def critical_ns(batches: Sequence[Batch], overlap: Overlap = "ready") -> int:
     """Duration of the step on a network of infinite bandwidth and no latency.
 
     The same causality as on any network (it is the same `Step`): what remains of the step time
@@ -26,7 +27,7 @@ def critical_ns(batches: Sequence[Batch]) -> int:
     messages that are late may make it choose better.
     """
     env = simpy.Environment()
-    step = Step(env, FreeSession(env), batches, patient=True)
+    step = Step(env, FreeSession(env), batches, overlap=overlap, patient=True)
     step.run()
     return step.end_ns
 

@@ -14,6 +14,7 @@ import simpy
 
 from sim.errors import LawViolation
 from sim.processors import Processors
+from sim.turns import Turns, in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,19 +26,23 @@ if TYPE_CHECKING:
     from sim.free import FreeSession
     from sim.network.protocol import Collective, Network, Session
     from sim.pairs import Surveyed
+    from sim.turns import Overlap
 
     Gpus = NDArray[np.int64]
 
 
 def run_step(
-    network: Network, batches: Sequence[Batch], faults: FaultSchedule | None = None
+    network: Network,
+    batches: Sequence[Batch],
+    faults: FaultSchedule | None = None,
+    overlap: Overlap = "ready",
 ) -> tuple[Step, Session]:
     """Let a step happen on an idle network; return what happened, and the links' books."""
     env = simpy.Environment()
     session = network.open(env)
     if faults is not None:
         faults.drive(env, session, network.router.cluster.links)
-    step = Step(env, session, batches)
+    step = Step(env, session, batches, overlap=overlap)
     step.run()
     return step, session
 
@@ -56,7 +61,7 @@ class Step:
       at once) and all it receives in earlier stages is in.
 
     The tail follows the results of the last layer. A GPU computes one task at a time, of all
-    micro-batches; see `Processors`.
+    micro-batches; see `Processors`, and `Overlap` for micro-batches that take turns.
 
     Parameters
     ----------
@@ -66,6 +71,8 @@ class Step:
         The network.
     batches
         The micro-batches.
+    overlap
+        Order of the micro-batches.
     patient
         As for `Processors`.
     """
@@ -76,12 +83,20 @@ class Step:
         session: Session | FreeSession,
         batches: Sequence[Batch],
         *,
+        overlap: Overlap = "ready",
         patient: bool = False,
     ) -> None:
         self._env = env
         self._parts = [_Part(session, batch) for batch in batches]
+        self._in_turns = in_turns(overlap, len(batches))
         durations = [part.durations for part in self._parts]
-        self._processors = Processors(env, durations, self._computed, patient=patient)
+        if self._in_turns:
+            there = np.stack([part.tasks for part in self._parts])
+            self._processors: Processors = Turns(
+                env, durations, self._computed, there=there, patient=patient
+            )
+        else:
+            self._processors = Processors(env, durations, self._computed, patient=patient)
         for number in range(len(batches)):
             self._open(number)
 
@@ -119,7 +134,7 @@ class Step:
         Layers open one by one, so that a network holds the messages of few at a time.
         """
         part = self._parts[number]
-        layer = part.open()
+        layer = part.open(self._before(number))
         for leg, collective in enumerate(part.collectives[layer]):
             if collective is None:
                 continue
@@ -145,10 +160,26 @@ class Step:
             self._inputs_in(number, layer, complete)
             return
         complete = _count_down(part.results[layer], gpus)
+        if self._in_turns and len(complete):
+            self._give_turn(number, layer, complete)
         after = part.attends[layer + 1]
         following = complete[after[complete]]
         if len(following):
             self._processors.ready(number, 2 * (layer + 1), following)
+
+    def _before(self, number: int) -> tuple[_Part, int] | None:
+        """Return whose results a dispatch waits for, and how many layers these lie before it."""
+        if not self._in_turns:
+            return None
+        return (self._parts[number - 1], 0) if number else (self._parts[-1], 1)
+
+    def _give_turn(self, number: int, layer: int, gpus: Gpus) -> None:
+        """Let the next micro-batch dispatch where the results of this one are in."""
+        following = (number + 1) % len(self._parts)
+        layer += following == 0
+        part = self._parts[following]
+        if layer < len(part.collectives):
+            self._send(following, layer, 0, gpus[part.attends[layer][gpus]])
 
     def _inputs_in(self, number: int, layer: int, gpus: Gpus) -> None:
         if not len(gpus):
@@ -231,8 +262,21 @@ class _Part:
         self._latest = np.full(gpus, -1)
         self._follower = np.full((self.layers, gpus), -1)
 
-    def open(self) -> int:
-        """Register the collectives of the next layer, and count what is waited for in it."""
+    @property
+    def tasks(self) -> NDArray[np.bool_]:
+        """bool [tasks, gpus]: what GPUs will compute."""
+        both = np.stack((self.attends[:-1], self.computes), axis=1)
+        rows: NDArray[np.bool_] = both.reshape(-1, both.shape[2])
+        return np.vstack((rows, self.attends[-1]))
+
+    def open(self, before: tuple[_Part, int] | None = None) -> int:
+        """Register the collectives of the next layer, and count what is waited for in it.
+
+        Parameters
+        ----------
+        before
+            Micro-batch whose results the dispatch waits for, and how many layers earlier.
+        """
         layer = len(self.collectives)
         self.collectives.append([each(layer) for each in self._openers])
         received = np.array([each[layer] for each in self.receives], dtype=np.int64)
@@ -240,12 +284,23 @@ class _Part:
         inputs = out.sum(axis=0)
         holds = np.zeros_like(received)
         holds[: self.dispatch_legs] = _before(out) + self.attends[layer]
+        if before is not None:
+            other, earlier = before
+            holds[0] += other.awaits_results(layer - earlier) & self.attends[layer]
         holds[self.dispatch_legs :] = _before(back) + (inputs > 0)
         self._check(layer, holds, inputs)
         self.holds.append(holds)
         self.inputs.append(inputs + self._follow(layer))
         self.results.append(back.sum(axis=0))
         return layer
+
+    def awaits_results(self, layer: int) -> NDArray[np.bool_]:
+        """bool [gpus]: who has yet to receive results of a layer; nobody of a layer before 0."""
+        if layer < len(self.results):
+            return self.results[layer] > 0 if layer >= 0 else np.zeros_like(self.attends[0])
+        legs = range(self.dispatch_legs, self.legs)
+        found: NDArray[np.bool_] = np.any([self.receives[leg][layer] for leg in legs], axis=0)
+        return found
 
     def experts_done(self, layer: int, gpus: Gpus) -> list[tuple[int, Gpus]]:
         """Note that experts are done; return later layers of GPUs that waited for that."""

@@ -21,17 +21,29 @@ def rows(traffic: Any, layer: int) -> set[tuple[int, int]]:
 class Needs:
     """What every task ("task", batch, number, gpu) and every sending ("send", ...) waits for."""
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+    def __init__(self, batches: Sequence[Batch], overlap: str = "ready") -> None:
         self.wait: dict[Any, set[Any]] = {}
+        self.results: dict[tuple[int, int], dict[int, set[Any]]] = {}
         for number, batch in enumerate(batches):
             self.b, self.batch = number, batch
             self.latest: dict[int, Any] = {}
             before: dict[int, set[Any]] = defaultdict(set)
             for layer in range(len(batch.gpu_tokens)):
                 before = self.layer(layer, before)
+                self.results[number, layer] = before
             for gpu, results in before.items():
                 if results:
                     self.wait["task", number, 2 * len(batch.gpu_tokens), gpu] = results
+        if overlap == "turns" and len(batches) > 1:
+            self.turns(len(batches))
+
+    def turns(self, batches: int) -> None:
+        """Dispatch when the results of the micro-batch before, or the layer's last, are in."""
+        for kind, batch, layer, *more in list(self.wait):
+            if kind == "send" and more[:2] == [0, 0]:
+                one = (batch - 1, layer) if batch else (batches - 1, layer - 1)
+                results = self.results.get(one, {}).get(more[2], set())
+                self.wait[kind, batch, layer, *more] |= results
 
     def layer(self, layer: int, before: dict[int, set[Any]]) -> dict[int, set[Any]]:
         """Write down a layer that follows `before`; return what its results are."""
@@ -65,8 +77,8 @@ class Needs:
 class FreeStep:
     """The event loop."""
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
-        wait = Needs(batches).wait
+    def __init__(self, batches: Sequence[Batch], overlap: str = "ready") -> None:
+        wait = Needs(batches, overlap).wait
         self.duration = [batch.durations() for batch in batches]
         self.after: dict[Any, list[Any]] = defaultdict(list)
         self.left = {what: len(earlier) for what, earlier in wait.items()}
@@ -76,6 +88,13 @@ class FreeStep:
         self.ready = [what for what, count in self.left.items() if count == 0]
         self.queue: dict[int, list[Any]] = defaultdict(list)
         self.busy: set[int] = set()
+        self.program: dict[int, list[Any]] | None = None
+        if overlap == "turns":
+            self.program = defaultdict(list)
+            tasks = [what[1:] for what in wait if what[0] == "task"]
+            for batch, task, gpu in sorted(tasks, key=lambda each: (each[1] // 2, *each)):
+                if self.duration[batch][task, gpu] > 0:
+                    self.program[gpu].append((task, batch))
         self.events: list[Any] = []
         self.now = 0
 
@@ -106,11 +125,22 @@ class FreeStep:
     def start(self) -> None:
         """Let free GPUs take the first task in their queue."""
         for gpu, waiting in self.queue.items():
-            if waiting and gpu not in self.busy:
+            if gpu not in self.busy and self.may_go(gpu, waiting):
                 _, task, batch = heappop(waiting)
                 self.busy.add(gpu)
                 end = self.now + int(self.duration[batch][task, gpu])
                 heappush(self.events, (end, gpu, batch, task))
+
+    def may_go(self, gpu: int, waiting: list[Any]) -> bool:
+        """Whether there is something to do next; the one whose turn it is comes to the front."""
+        if self.program is None or not waiting:
+            return bool(waiting)
+        found = [each for each in waiting if each[1:] == self.program[gpu][0]]
+        if found:
+            waiting.remove(found[0])
+            waiting.insert(0, found[0])
+            self.program[gpu].pop(0)
+        return bool(found)
 
     def happened(self, what: Any) -> None:
         """Count down what waited for it."""

@@ -173,6 +173,39 @@ def test_two_micro_batches_overlap_by_hand(
     assert ends == [7000, 5500]
 
 
+def test_two_micro_batches_in_turns_by_hand(
+    switch: Callable[..., Router], fixed_attention: Any
+) -> None:
+    """Nothing is dispatched while the other half's results are under way; a GPU waits its turn."""
+    trace, placement = by_hand([[[1]], [[1]]], [[0, 1]], 2)
+    home = np.zeros((1, 2), dtype=np.int32)
+    turns, here = (
+        simulate(
+            *parts,
+            fixed_attention(home, home),
+            network=AnalyticNetwork(switch(2, 1e9, 0.0)),
+            sizes=SIZES,
+            compute=Written(100, 400, 30),
+            micro_batches=2,
+            overlap="turns",
+        )
+        for parts in ((trace, placement), by_hand([[[1]], [[0]]], [[0, 1]], 2))
+    )
+    # Attention 0..100 and 100..200; dispatch 100..1100, experts 1100..1500, results 1500..3500;
+    # then the other's dispatch ..4500, experts ..4900, results ..6900, and its tail ..6930.
+    assert turns.step_ns == 6930
+    # The second half's expert sits on GPU 0 itself, but its token leaves for it at 3500 only.
+    assert here.collective_ns[0, 2].tolist() == [3500, 3500]
+    # The tail of the first half comes after the other's experts: results are in at 3900.
+    assert here.step_ns == 3500 + 400 + 30 + 30
+
+
+def test_an_unknown_overlap_is_refused(inputs: Callable[..., Any]) -> None:
+    """The message lists the ways there are."""
+    with pytest.raises(SimulationError, match="overlap is 'eager'; expected ready or turns"):
+        critical_ns(batches_of(inputs(0), random_times(0), 1), "eager")  # type: ignore[arg-type]
+
+
 def test_a_server_forwards_by_hand(ring: Callable[..., Router], fixed_attention: Any) -> None:
     """per_server: across to the GPU of the same index, then inside, and back the same way."""
     # GPU 0 (server 0) to an expert on GPU 3 (server 1): landing GPU 2.
@@ -199,11 +232,16 @@ def test_a_server_forwards_by_hand(ring: Callable[..., Router], fixed_attention:
 
 # No results of the last layer reach GPU 9 in micro-batch 2: were its tail of 2081027 ns computed,
 # the step would end as much later.
-@example(seed=0, count=3, mode="per_expert")
-@given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from(MODES))
-@settings(max_examples=40, deadline=None)
+@example(seed=0, count=3, mode="per_expert", overlap="ready")
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 3),
+    st.sampled_from(MODES),
+    st.sampled_from(["ready", "turns"]),
+)
+@settings(max_examples=60, deadline=None)
 def test_free_steps_against_the_slow_twin(
-    inputs: Callable[..., Any], seed: int, count: int, mode: str
+    inputs: Callable[..., Any], seed: int, count: int, mode: str, overlap: Any
 ) -> None:
     """Causality, and GPUs that compute one task at a time, as a plain event loop has them."""
     batches = batches_of(inputs(seed, tokens=60), random_times(seed), count, mode)
@@ -221,7 +259,7 @@ def test_free_steps_against_the_slow_twin(
         )
         for batch in batches
     ]
-    assert critical_ns(odd) == step_twin.FreeStep(odd).run()
+    assert critical_ns(odd, overlap) == step_twin.FreeStep(odd, overlap).run()
 
 
 def test_the_slow_twin_notices_another_step(inputs: Callable[..., Any]) -> None:
@@ -230,6 +268,13 @@ def test_the_slow_twin_notices_another_step(inputs: Callable[..., Any]) -> None:
     times = batches[0].times
     longer = replace(batches[0], times=replace(times, tail=times.tail + 1))
     assert critical_ns(batches) != step_twin.FreeStep([longer]).run()
+
+
+def test_the_slow_twin_notices_another_order(inputs: Callable[..., Any]) -> None:
+    """Two micro-batches whose GPUs take what is ready end at another time than in turns."""
+    halves = batches_of(inputs(3, tokens=60), random_times(3, most=4000), 2)
+    assert critical_ns(halves, "turns") == step_twin.FreeStep(halves, "turns").run()
+    assert critical_ns(halves, "turns") != step_twin.FreeStep(halves).run()
 
 
 @given(st.integers(0, 10**6))
@@ -244,9 +289,14 @@ def test_critical_compute_layer_by_layer(inputs: Callable[..., Any], seed: int) 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("count", "overlap"), [(1, "ready"), (2, "ready"), (3, "turns")])
 def test_laws_hold_in_all_modes(
-    ring: Callable[..., Router], inputs: Callable[..., Any], mode: Any, kind: str, count: int
+    ring: Callable[..., Router],
+    inputs: Callable[..., Any],
+    mode: Any,
+    kind: str,
+    count: int,
+    overlap: Any,
 ) -> None:
     """Every network carries every stage of every mode, and GPUs' time adds up to the step."""
     results = [
@@ -256,6 +306,7 @@ def test_laws_hold_in_all_modes(
             sizes=SIZES,
             compute=random_times(seed, most=4000),
             micro_batches=count,
+            overlap=overlap,
             mode=mode,
         )
         for seed in (1, 2)
@@ -335,6 +386,11 @@ def test_laws_notice_overlapping_tasks(
         check_gpu_time(replace(doctored, step_ns=result.step_ns))
     with pytest.raises(LawViolation, match="end of a collective"):
         check_time(replace(result, step_ns=int(result.collective_ns.max()) - 1))
+    # A tail that takes longer than the step: its time and what is left add up all the same.
+    end = result.spans.end_ns.copy()
+    end[0, -1] = result.step_ns + 1
+    with pytest.raises(LawViolation, match="end of a task of GPU"):
+        check_gpu_time(replace(result, spans=replace(result.spans, end_ns=end)))
 
 
 def test_prefill_counts_tokens_read(
