@@ -9,6 +9,12 @@ MAX_LAYER_SLOTS = 1 << 16
 MAX_SERVER_SLOTS = 1 << 24
 """Experts on a server, over all layers."""
 MAX_CHUNK_BYTES = 1 << 30
+MAX_GPU = (1 << 22) - 1
+"""Number of a GPU."""
+MIN_SPEED = 1e-9
+"""Share of its bandwidth that a slow link is left with."""
+MAX_STEPS = 1_000_000
+"""Of the fluid network, in a collective."""
 MAX_TP = 1 << 16
 MAX_MICRO_BATCHES = 64
 MAX_WORKERS = 256

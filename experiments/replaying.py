@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sim.compute import Pool
     from sim.messages.rules import DispatchOptions
     from sim.network import Network
-    from topologies import Router
+    from topologies import Cluster, Router
 
 
 def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
@@ -31,6 +31,7 @@ def replay(spec: RunSpec, setting: Setting, placement: Placement) -> SimResult:
         sizes=MessageSizes.from_model(setting.model, spec.dispatch.mode),
         compute=_compute(spec, setting),
         micro_batches=spec.step.micro_batches,
+        overlap=spec.step.overlap,
         faults=_faults(spec, setting),
         **_dispatch(spec, setting, placement),
     )
@@ -58,22 +59,33 @@ def _network(spec: NetworkSpec, router: Router) -> Network:
     if spec.kind == "analytic":
         return AnalyticNetwork(router)
     if spec.kind == "fluid":
-        return FluidNetwork(router)
+        return FluidNetwork(router, steps=None if spec.steps == "exact" else spec.steps)
     return PacketNetwork(router, chunk_bytes=spec.chunk_bytes, order=spec.order, seed=spec.seed)
 
 
 def _faults(spec: RunSpec, setting: Setting) -> FaultSchedule:
-    from sim.faults import Fault, FaultSchedule, link_number  # noqa: PLC0415  as above
+    from sim.faults import Fault, FaultSchedule  # noqa: PLC0415  as above
 
     cluster = setting.router.cluster
     return FaultSchedule(
         tuple(
             Fault(each.at_s, "gpu", each.gpu, each.speed)
             if each.gpu is not None
-            else Fault(each.at_s, "link", link_number(cluster, each.link or 0), each.speed)
-            for each in spec.faults
+            else Fault(each.at_s, "link", _link_number(cluster, each.link, place), each.speed)
+            for place, each in enumerate(spec.faults)
         )
     )
+
+
+def _link_number(cluster: Cluster, link: str | int | tuple[int, int] | None, place: int) -> int:
+    """Return the number of a fault's link; an error says which fault it is."""
+    from sim import SimulationError  # noqa: PLC0415  as above
+    from sim.faults import link_number  # noqa: PLC0415  as above
+
+    try:
+        return link_number(cluster, "" if link is None else link)
+    except SimulationError as error:
+        raise SimulationError(f"faults.{place}.link: {error}") from None
 
 
 def _compute(spec: RunSpec, setting: Setting) -> ComputeModel:
@@ -117,6 +129,7 @@ def _dispatch(spec: RunSpec, setting: Setting, placement: Placement) -> Dispatch
         "replica_rule": rule,
         "shared": table.shared,
         "shared_experts": setting.model.shared_experts if table.shared == "routed" else 0,
+        "shared_gpus": table.shared_gpus,
         "seed": table.seed,
     }
     if placement.redundant and rule == "nearest":

@@ -23,7 +23,7 @@ from placement import (
     PlacementProblem,
 )
 from placement.memory import Memory, check_memory, memory_caps
-from topologies import Router
+from topologies import Router, RoutingError
 from workloads import MoEModel, model
 
 if TYPE_CHECKING:
@@ -186,7 +186,11 @@ def replayed(spec: RunSpec, placed: Placed) -> RunResult:
 
 @lru_cache(maxsize=8)
 def _router(cluster: str, routing: str, seed: int) -> Router:
-    return Router(find_cluster(cluster).spec.build(), routing, seed=seed)
+    built = find_cluster(cluster).spec.build()
+    try:
+        return Router(built, routing, seed=seed)
+    except RoutingError as error:
+        raise ExperimentError(f"network.routing: {error}") from None
 
 
 def _attention(spec: AttentionSpec, shape: MoEModel, cluster: Cluster) -> Attention:

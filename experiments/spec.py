@@ -23,6 +23,7 @@ from experiments.limits import (
     MAX_SECONDS,
     MAX_SEED,
     MAX_SERVER_SLOTS,
+    MAX_STEPS,
     MAX_TOKENS,
     MAX_TP,
     MAX_Z,
@@ -50,6 +51,15 @@ TensorParallel: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TP)]
 Flops: TypeAlias = Annotated[float, Field(ge=MIN_FLOPS, le=MAX_FLOPS)]
 """Floating-point operations per second."""
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+
+
+def _steps(value: object) -> object:
+    if value == "exact" or (type(value) is int and 1 <= value <= MAX_STEPS):
+        return value
+    raise ValueError(f'expected "exact" or a whole number from 1 to {MAX_STEPS}, got {value!r}')
+
+
+Steps: TypeAlias = Annotated[int | Literal["exact"], BeforeValidator(_steps)]
 
 
 def _as_tuple(value: object) -> object:
@@ -258,6 +268,9 @@ class NetworkSpec(Table):
         `topologies.Router`.
     seed
         Of the path hash and of the issue order ``random``.
+    steps
+        Fluid only: how often rates are computed, see `sim.FluidNetwork`; ``exact`` whenever a
+        flow joins or ends.
     chunk_bytes, order
         Packet only: size of a chunk and the order a source issues its messages in.
     """
@@ -265,6 +278,7 @@ class NetworkSpec(Table):
     kind: Literal["analytic", "fluid", "packet"] = "analytic"
     routing: Literal["shares", "hash", "dmodk", "minimal", "valiant", "ugal"] = "shares"
     seed: Seed = 0
+    steps: Steps = 100
     chunk_bytes: ChunkBytes = 4096
     order: Literal["interleaved", "shifted", "destination", "random"] = "interleaved"
 
@@ -275,6 +289,8 @@ class NetworkSpec(Table):
                 "the packet network sends a chunk over one path and cannot split it as 'shares' "
                 'does; set routing = "hash"'
             )
+        if self.kind != "fluid" and self.steps != type(self).model_fields["steps"].default:
+            raise ValueError(f'\'steps\' goes with kind "fluid", not "{self.kind}"')
         return self
 
 

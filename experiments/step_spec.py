@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from experiments.limits import MAX_MICRO_BATCHES, MAX_SECONDS, MAX_SEED, MAX_TOKENS
+from experiments.limits import (
+    MAX_GPU,
+    MAX_MICRO_BATCHES,
+    MAX_SECONDS,
+    MAX_SEED,
+    MAX_TOKENS,
+    MIN_SPEED,
+)
 from experiments.tables import Table
 
 ReplicaRuleName: TypeAlias = Literal[
@@ -14,6 +21,11 @@ ReplicaRuleName: TypeAlias = Literal[
 ]
 _Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 _Positive: TypeAlias = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+
+
+def _as_tuple(value: object) -> object:
+    """Take the list that TOML gives."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 class DispatchSpec(Table):
@@ -28,6 +40,9 @@ class DispatchSpec(Table):
         By which tokens take replicas in the replay; by default that of ``[placement]``.
     shared
         Shared experts: ``replicated``, without traffic; or ``routed``, a choice more.
+    shared_gpus
+        With ``routed``: GPUs that hold a copy of every shared expert; by default one of every
+        server in turn.
     seed
         Of the replica rules' turns and random choices.
     """
@@ -35,7 +50,16 @@ class DispatchSpec(Table):
     mode: Literal["per_expert", "per_gpu", "per_server", "allgather"] = "per_expert"
     replica_rule: ReplicaRuleName | None = None
     shared: Literal["replicated", "routed"] = "replicated"
+    shared_gpus: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=MAX_GPU)], ...] | None, BeforeValidator(_as_tuple)
+    ] = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+    @model_validator(mode="after")
+    def _shared(self) -> DispatchSpec:
+        if self.shared_gpus is not None and self.shared != "routed":
+            raise ValueError("'shared_gpus' goes with shared = \"routed\"")
+        return self
 
 
 class StepSpec(Table):
@@ -60,6 +84,9 @@ class StepSpec(Table):
         hold in the mean.
     micro_batches
         Parts of the batch that overlap: some compute while others communicate.
+    overlap
+        What a GPU of several parts does next: what is ``ready``; or the parts take ``turns``, as
+        SGLang decodes two (`sim.turns`).
     """
 
     gpu: Literal["H800", "H100", "H200", "B200"] | None = None
@@ -70,14 +97,17 @@ class StepSpec(Table):
     drafts: Annotated[int, Field(ge=0, le=1024)] = 0
     accepted: Annotated[float, Field(ge=0, le=1024)] = 0.0
     micro_batches: Annotated[int, Field(ge=1, le=MAX_MICRO_BATCHES)] = 1
+    overlap: Literal["ready", "turns"] = "ready"
 
     @model_validator(mode="after")
     def _one_pool(self) -> StepSpec:
         fields = type(self).model_fields
         asked = [name for name in fields if getattr(self, name) != fields[name].default]
-        idle = [name for name in asked if name not in ("gpu", "micro_batches")]
+        idle = [name for name in asked if name not in ("gpu", "micro_batches", "overlap")]
         if self.gpu is None and idle:
             raise ValueError(f"'{idle[0]}' goes with 'gpu', whose rates it needs")
+        if self.overlap != "ready" and self.micro_batches == 1:
+            raise ValueError("'overlap' goes with 'micro_batches' of 2 or more")
         other = ("prompt_tokens",) if self.phase == "decode" else ("drafts", "accepted")
         wrong = [name for name in other if name in asked]
         if wrong:
@@ -92,6 +122,18 @@ class StepSpec(Table):
     def tokens_per_request(self) -> int:
         """Tokens of a request in a step."""
         return self.prompt_tokens or 1 + self.drafts
+
+
+def _link(value: object) -> object:
+    """Take a number, two ends in text, or the list that TOML gives for a pair."""
+    if isinstance(value, list | tuple) and [type(end) for end in value] == [int, int]:
+        return tuple(value)
+    if value is None or type(value) is int or isinstance(value, str):
+        return value
+    raise ValueError(f'expected a number, "src->dst" or [src, dst], got {value!r}')
+
+
+_Link: TypeAlias = Annotated[int | str | tuple[int, int] | None, BeforeValidator(_link)]
 
 
 class FaultSpec(Table):
@@ -111,19 +153,11 @@ class FaultSpec(Table):
     """
 
     at_s: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
-    link: int | str | tuple[int, int] | None = None
+    link: _Link = None
     gpu: Annotated[int, Field(ge=0)] | None = None
-    slow: Annotated[float, Field(gt=0, lt=1)] | None = None
+    slow: Annotated[float, Field(ge=MIN_SPEED, lt=1)] | None = None
     dead: bool = False
     back: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pair(cls, content: object) -> object:
-        """Take the list that TOML gives for a pair."""
-        if isinstance(content, dict) and isinstance(content.get("link"), list):
-            return content | {"link": tuple(content["link"])}
-        return content
 
     @model_validator(mode="after")
     def _one_change(self) -> FaultSpec:

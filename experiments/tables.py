@@ -28,6 +28,15 @@ class Table(BaseModel):
         return content
 
 
+def _shown(value: str | float) -> str:
+    """Return a value as Python writes it, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 T = TypeVar("T", bound=Table)
 
 
@@ -64,4 +73,6 @@ def resolve(kind: type[T], content: dict[str, Any], where: str) -> T:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "value_error" and isinstance(first["input"], str | int | float):
+            message = f"{message}, got {_shown(first['input'])}"
         raise ExperimentError(": ".join(part for part in (where, key, message) if part)) from error

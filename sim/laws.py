@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SHARE_TOLERANCE = 1e-9
 """Relative, of float64 bytes."""
+CLOCK_ROUNDINGS = 1000
+"""Times of a collective that a float64 clock of ns rounds on a link: when flows join and end."""
 CHUNK_TOLERANCE_NS = 1e-6
 """What the packet network forgives when it rounds a service time up."""
 
@@ -183,7 +185,9 @@ def check_capacity(result: SimResult) -> None:
     """No link above capacity: over its service time, over the run and over any time bin."""
     usage, cluster = result.usage, result.cluster
     needed = result.link_bytes.sum(axis=(0, 1)) * 1e9 / cluster.bandwidth_Bps
-    slack = needed * SHARE_TOLERANCE
+    collectives = result.collective_ns.shape[0] * result.collective_ns.shape[1]
+    clock = float(np.spacing(float(result.step_ns))) * collectives * CLOCK_ROUNDINGS
+    slack = needed * SHARE_TOLERANCE + clock
     if usage.chunks is not None:
         slack = slack + usage.chunks * CHUNK_TOLERANCE_NS
     _at_most(needed, usage.busy_ns + slack, "service of link", "its service time")

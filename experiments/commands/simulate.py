@@ -8,11 +8,13 @@ from experiments.atomic import check_destinations, staged, write_atomic
 from experiments.commands.balance_said import cap_labels
 from experiments.commands.remarks import described
 from experiments.commands.show import console, figures_table, write_json
+from experiments.errors import ExperimentError
 from experiments.metrics import metrics, profile_metrics
 from experiments.outputs import parquet
 from experiments.run import execute, with_default_policy
 from experiments.spec import RunSpec, input_files
 from experiments.tables import read_toml, resolve
+from sim.errors import LawViolation, SimulationError
 from sim.tables import gpus_table, hops_table, layers_table, links_table, utilisation_table
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from experiments.run import RunResult
     from sim import SimResult
 
 TABLES = ("links", "layers", "gpus", "utilisation", "hops")
@@ -31,7 +34,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
     spec = read_run(run_file)
     files = [out / f"{name}.parquet" for name in TABLES] if out is not None else []
     check_destinations([*files, json_file, perfetto], inputs=[run_file, *input_files(spec)])
-    result = execute(spec)
+    result = _executed(spec, run_file)
     figures = {
         **metrics(result),
         **profile_metrics(result, capped=spec.placement.beta is not None),
@@ -56,6 +59,18 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         json_file,
         {"spec": spec.model_dump(mode="json"), "policy": result.placement.policy, **figures},
     )
+
+
+def _executed(spec: RunSpec, run_file: Path) -> RunResult:
+    """Run; what the simulator refuses and routes that do not fit come from the run file."""
+    try:
+        return execute(spec)
+    except LawViolation:
+        raise
+    except (SimulationError, ExperimentError) as error:
+        text = str(error)
+        named = text.startswith(tuple(name for name in input_files(spec) if name))
+        raise type(error)(text if named else f"{run_file}: {text}") from error
 
 
 def _step(spec: RunSpec) -> str:

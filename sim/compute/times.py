@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from placement import Placement
 
 
+CLOCK_LIMIT_NS = 2**56
+"""Of a micro-batch (2 years): with 64 of them the clock is still within int64."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StepTimes:
     """Integer nanoseconds of computing, rounded up.
@@ -49,6 +53,13 @@ class StepTimes:
             if array.min(initial=0) < 0:
                 raise SimulationError(f"times: {field} is negative; expected 0 ns or more")
             array.setflags(write=False)
+        each = (self.attention, self.experts, self.tail[None, :])
+        longest = sum(float(part.max(axis=1, initial=0).sum(dtype=np.float64)) for part in each)
+        if longest >= CLOCK_LIMIT_NS:
+            raise SimulationError(
+                f"clock overflow: GPUs compute up to {longest:.3g} ns in a step; expected below "
+                f"{CLOCK_LIMIT_NS:.3g}"
+            )
 
     @property
     def layers(self) -> int:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sim.pairs import Surveyed
     from topologies import Router
 
+CLOCK_LIMIT_NS = 2**62
+"""Times beyond (146 years) are refused: they could overflow int64."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnalyticNetwork:
@@ -114,6 +117,11 @@ class AnalyticSession:
         """Write down when a collective moves: now, or when its links are free of those before."""
         needed = busy_ns > 0
         start = max(int(self.env.now), int(self._free_ns[needed].max(initial=0)))
+        if start + transfer_ns >= CLOCK_LIMIT_NS:
+            raise SimulationError(
+                f"analytic clock overflow: a collective that takes {transfer_ns:.3g} ns from "
+                f"{start:.3g} ns on; the clock holds {CLOCK_LIMIT_NS:.3g}"
+            )
         self._free_ns[needed] = start + transfer_ns
         stretch = _Stretch(owner, start, start + transfer_ns, busy_ns)
         self._stretches.append(stretch)

@@ -71,6 +71,30 @@ def test_a_prefill_pool(tmp_path: Path) -> None:
     assert found["tokens_per_s_gpu"] == pytest.approx(4 / found["step_s"])
 
 
+def step_figures(folder: Path, more: str) -> dict[str, float]:
+    """Return what a run prints, with the choices of its busiest GPU."""
+    figures = folder / "figures.json"
+    asked = ["simulate", write(folder, more), "--json", str(figures), "--out", str(folder / "out")]
+    assert status(asked) == 0
+    tokens = pd.read_parquet(folder / "out" / "gpus.parquet")["expert_tokens"]
+    return json.loads(figures.read_text()) | {"most": int(tokens.max())}  # type: ignore[no-any-return]
+
+
+def test_keys_reach_the_simulator(tmp_path: Path) -> None:
+    """Turns, exact rates and the GPUs of shared experts each change what they should."""
+    fluid = '[network]\nkind = "fluid"\nrouting = "hash"\n'
+    parts = "[step]\nmicro_batches = 2\n"
+    usual = step_figures(tmp_path, fluid + parts)
+    turns = step_figures(tmp_path, fluid + parts + 'overlap = "turns"\n')
+    assert turns["step_s"] > usual["step_s"]
+    exact = step_figures(tmp_path, fluid + 'steps = "exact"\n')
+    coarse = step_figures(tmp_path, fluid + "steps = 1\n")
+    assert coarse["step_s"] > exact["step_s"]
+    alone = '[dispatch]\nshared = "routed"\nshared_gpus = [3]\n'
+    # 4,096 tokens in 27 layers choose both shared experts of GPU 3.
+    assert step_figures(tmp_path, alone)["most"] > 4096 * 27 * 2 > usual["most"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -339,6 +339,11 @@ def test_computing_alone_is_shorter_than_the_published_steps() -> None:
             {"gpu": replace(ROUND, memory_Bps=1e-9), "slots": np.full(10, 1)},
             "expert time of .* s in one layer; expected below 1e9 s",
         ),
+        # 48 bytes of a slot in 4e7 s, and two slots or more of a layer on some GPU, in two layers.
+        (
+            {"gpu": replace(ROUND, memory_Bps=48 / 4e7), "slots": np.full(10, 1)},
+            "clock overflow: GPUs compute up to .* ns in a step; expected below 7.21e",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
