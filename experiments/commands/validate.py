@@ -41,7 +41,8 @@ def run(
     Raises
     ------
     RunError
-        If a line that is judged fails.
+        If a line that is judged fails. One that misses for a reason stated in ``expected.toml``
+        does not: it is counted and named at the end.
     """
     asked = sections(only)
     check_destinations([json_file, table])
@@ -64,9 +65,17 @@ def run(
     if failed:
         raise RunError(f"{failed} of {judged} judged lines fail; see the lines marked {FAILED}")
     console.print(
-        f"{judged} judged lines pass, {_count(found, EXPLAINED)} miss for a stated reason, "
-        f"{_count(found, SKIPPED)} are skipped, {_count(found, SHOWN)} shown alone"
+        f"{judged} judged lines pass, {_missed(found)}, {_count(found, SKIPPED)} are skipped, "
+        f"{_count(found, SHOWN)} shown alone",
+        soft_wrap=True,
     )
+
+
+def _missed(found: Sequence[Finding]) -> str:
+    """How many lines miss for a stated reason, and which."""
+    missed = [line for line in found if line.verdict == EXPLAINED]
+    names = ", ".join(f"{line.key} {line.case}".strip() for line in missed)
+    return f"{len(missed)} miss for a stated reason" + (f" ({names})" if names else "")
 
 
 def reasons(lines: Sequence[Finding]) -> list[str]:

@@ -2,9 +2,10 @@
 
 What is modelled: experts replicated and packed by EPLB on one recorded load, served on another;
 replicas drawn as SGLang's ``dynamic`` does; rooflines of an H100; the communication kernels of
-`experiments.validation.kernels`; one non-blocking switch. What is not: the engine's own work
-between kernels, sampling, scheduling, requests of different lengths. Absolute figures are shown,
-ratios judged.
+`experiments.validation.kernels`; one non-blocking switch; two batches of decode in turns, as
+SGLang orders them (`sim.turns`), and of prefill as they are ready. What is not: the engine's own
+work between kernels, sampling, scheduling, requests of different lengths. Absolute figures are
+shown, ratios judged.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.benchmarks.sections import data_folder
-from experiments.validation.kernels import WithKernels
+from experiments.validation.kernels import LAUNCH_US, WithKernels
 from experiments.validation.line import Got
 from experiments.validation.shares import uniform
 from placement import DataParallel, Placement
 from placement.field.eplb import eplb
 from sim import FluidNetwork, MessageSizes, PacketNetwork, PoolCompute, simulate
 from sim.compute import DecodePool, PrefillPool, gpu_model
+from sim.messages import exchange
+from sim.network import run_alone
 from topologies import Router, ServerLinks, from_links
 from workloads import RoutingTrace, draw_trace, model, read_logical_count
 
@@ -32,8 +35,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sim import SimResult
     from sim.compute import Pool
     from sim.messages import DispatchMode
+    from sim.messages.rules import DispatchOptions
+    from sim.network import Network
+    from sim.turns import Overlap
 
 R1 = model("DeepSeek-R1")
 SLOTS = 288
@@ -65,23 +72,43 @@ class Deployment:
     pool: Pool
     mode: DispatchMode
     network: str = "fluid"
+    overlap: Overlap = "ready"
+
+    @property
+    def links(self) -> Network:
+        """The network."""
+        router = Router(from_links([], leaf_of_gpu=[0] * self.gpus, servers=ServerLinks()), "hash")
+        packet = PacketNetwork(router, chunk_bytes=WHOLE_MESSAGES)
+        return packet if self.network == "packet" else FluidNetwork(router)
+
+    @property
+    def dispatching(self) -> DispatchOptions:
+        """How tokens find their replicas."""
+        return {"mode": self.mode, "replica_rule": "sglang_dynamic"}
+
+    @property
+    def parts(self) -> tuple[DataParallel, MessageSizes]:
+        """Where tokens live, and what they send."""
+        return DataParallel(R1.layers, self.gpus // 8, 8), MessageSizes.from_model(R1, self.mode)
 
     def rate(self, trace: RoutingTrace, placement: Placement, micro_batches: int) -> float:
         """Return tokens per second of a server."""
-        router = Router(from_links([], leaf_of_gpu=[0] * self.gpus, servers=ServerLinks()), "hash")
-        packet = PacketNetwork(router, chunk_bytes=WHOLE_MESSAGES)
-        result = simulate(
+        return 8 * float(self.step(trace, placement, micro_batches).tokens_per_s_gpu or 0.0)
+
+    def step(self, trace: RoutingTrace, placement: Placement, micro_batches: int) -> SimResult:
+        """Return a step of it."""
+        attention, sizes = self.parts
+        return simulate(
             trace,
             placement,
-            DataParallel(R1.layers, self.gpus // 8, 8),
-            network=packet if self.network == "packet" else FluidNetwork(router),
-            sizes=MessageSizes.from_model(R1, self.mode),
+            attention,
+            network=self.links,
+            sizes=sizes,
             compute=WithKernels(PoolCompute(R1, gpu_model("H100"), self.pool)),
             micro_batches=micro_batches,
-            mode=self.mode,
-            replica_rule="sglang_dynamic",
+            overlap=self.overlap,
+            **self.dispatching,
         )
-        return 8 * float(result.tokens_per_s_gpu or 0.0)
 
 
 def prefill() -> Iterator[Got]:
@@ -118,6 +145,41 @@ def decode() -> Iterator[Got]:
         yield Got("serving.decode", None)
 
 
+def dispatch() -> Iterator[Got]:
+    """Mean time of a rank's dispatch kernel, alone and in a step, which adds waiting for others.
+
+    128 tokens a rank, half of 256, on the packet network without overlap; from when a rank is
+    ready to send to when it has all messages, and the kernel's launch.
+    """
+    folder, keys = data_folder(), ("serving.dispatch", "serving.dispatch.ratio")
+    if folder is None:
+        yield from (Got(key, None) for key in keys)
+        return
+    deployment = Deployment(72, DecodePool(128, 2000), "per_expert", "packet")
+    trace, placement = _decoding(folder, deployment.pool.batch_tokens(72))
+    spans = deployment.step(trace, placement, 1).spans
+    # Not layer 0, which all ranks begin at once; experts follow what they wait for.
+    waited = (spans.start_ns[0, 3::2] - spans.end_ns[0, 2:-1:2])[spans.active[0, 3::2]]
+    alone = float(_alone(deployment, trace, placement).mean()) * 1e-3 + LAUNCH_US
+    engine = float(waited.mean()) * 1e-3 + LAUNCH_US
+    yield Got(keys[0], (alone, engine))
+    yield Got(keys[1], engine / alone)
+
+
+def _alone(
+    deployment: Deployment, trace: RoutingTrace, placement: Placement
+) -> NDArray[np.float64]:
+    """float64 [layers 1 and up, ranks]: ns until all is in, every layer's dispatch by itself."""
+    attention, sizes = deployment.parts
+    sent = exchange(trace, placement, attention, sizes=sizes, **deployment.dispatching).dispatch[0]
+    found = np.zeros((R1.layers - 1, deployment.gpus))
+    for layer in range(1, R1.layers):
+        flows = sent.layer(layer)
+        collective, _ = run_alone(deployment.links, flows)
+        np.maximum.at(found[layer - 1], flows.dst, collective.delivered_ns)
+    return found
+
+
 def packed(load: NDArray[np.float64], gpus: int) -> Placement:
     """Return EPLB's placement of `SLOTS` slots a layer on servers of 8."""
     groups, nodes = (8, 4) if gpus == 32 else (1, 1)  # groups of experts divide by 4 servers only
@@ -147,7 +209,7 @@ def uniform_trace(tokens: int, rng: np.random.Generator) -> RoutingTrace:
 
 
 def _decode(folder: Path, requests: int, network: str, micro_batches: int) -> float:
-    deployment = Deployment(72, DecodePool(requests, 2000), "per_expert", network)
+    deployment = Deployment(72, DecodePool(requests, 2000), "per_expert", network, "turns")
     trace, placement = _decoding(folder, deployment.pool.batch_tokens(72))
     return deployment.rate(trace, placement, micro_batches)
 

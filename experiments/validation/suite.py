@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from experiments.errors import ExperimentError
-from experiments.validation import clusters, fidelity, hardware, laws, rates, serving, shares, times
+from experiments.validation import (
+    clusters,
+    fidelity,
+    hardware,
+    laws,
+    overlap,
+    rates,
+    serving,
+    shares,
+    times,
+)
 from experiments.validation.line import Finding, expectations
 
 if TYPE_CHECKING:
@@ -74,13 +84,14 @@ SECTIONS = (
             times.fluid,
             times.store_and_forward,
             times.queues,
+            times.expert,
         ),
-        (clusters.large_counts,),
+        (clusters.large_counts, times.exponential_queues),
     ),
     Section(
         "fidelity",
         "Between fidelities",
-        (fidelity.makespans, fidelity.victim),
+        (fidelity.makespans, fidelity.victim, overlap.two_batches),
         (fidelity.orders,),
     ),
     Section(
@@ -94,7 +105,7 @@ SECTIONS = (
         "serving",
         "Serving: DeepSeek-R1 by SGLang on 96 H100",
         (),
-        (serving.prefill, serving.decode),
+        (serving.prefill, serving.decode, serving.dispatch),
     ),
     Section("laws", "Laws of every run", (laws.every_law,)),
 )

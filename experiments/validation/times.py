@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy as np
 from experiments.validation.jobs import LINE_RATE, SIZE, all_to_all, messages, switch, tree
 from experiments.validation.line import Got
 from sim import FluidNetwork, PacketNetwork
+from sim.compute import gpu_model
+from sim.compute.roofline import matrix_seconds
 from sim.network import mean_queue_wait, run_alone
 from topologies import FatTree, Router, preset
+from workloads import model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +64,26 @@ def queues() -> Iterator[Got]:
     for load in (0.2, 0.5, 0.8, 0.9, 0.95):
         rng = np.random.default_rng(7)
         yield Got(f"theory.queue.{load}", mean_queue_wait(load, 1_000_000, rng))
+
+
+def exponential_queues() -> Iterator[Got]:
+    """Mean waits of chunks of exponential sizes: of four times a million arrivals."""
+    for load in (0.2, 0.5, 0.8, 0.9, 0.95):
+        waits = [
+            mean_queue_wait(load, 1_000_000, np.random.default_rng(seed), exponential=True)
+            for seed in (7, 8, 9, 10)
+        ]
+        yield Got(f"theory.queue.exponential.{load}", np.mean(waits))
+
+
+def expert() -> Iterator[Got]:
+    """Reading and multiplying one expert of R1 in FP8, at the rates of the data sheet."""
+    r1, gpu = model("DeepSeek-R1"), replace(gpu_model("H800"), efficiency=1.0, tile_tokens=1)
+    tokens = np.arange(1, 1000)
+    size, width = r1.parameters_per_expert, r1.bytes_per_parameter
+    seconds = matrix_seconds(gpu, tokens, size, width)
+    meet = int(tokens[seconds > seconds[0]][0]) - 1
+    yield Got("theory.expert", [size * width * 1e-6, seconds[0] * 1e6, meet])
 
 
 def _there_and_back(rate: float) -> float:

@@ -1,4 +1,4 @@
-"""One link of the packet network under Poisson arrivals: a queue that theory knows (M/D/1)."""
+"""One link of the packet network under Poisson arrivals: queues that theory knows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from sim.errors import SimulationError
 from sim.network._packet_state import FLOW, INJECTION, new_state, with_more_chunks
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sim.network._packet_state import State
 
 SERVICE_NS = 10_000
@@ -17,10 +19,13 @@ SERVICE_NS = 10_000
 _CHUNK_BYTES = 1000
 
 
-def mean_queue_wait(load: float, arrivals: int, rng: np.random.Generator) -> float:
+def mean_queue_wait(
+    load: float, arrivals: int, rng: np.random.Generator, *, exponential: bool = False
+) -> float:
     """Return the mean wait, in service times, of chunks that arrive at random.
 
-    Theory says ``load / (2 (1 - load))`` (M/D/1, Pollaczek-Khinchine).
+    Theory says ``load / (2 (1 - load))`` (M/D/1, Pollaczek-Khinchine), and twice that for
+    exponential sizes (M/M/1).
 
     Parameters
     ----------
@@ -29,7 +34,9 @@ def mean_queue_wait(load: float, arrivals: int, rng: np.random.Generator) -> flo
     arrivals
         Chunks sent, through a link that is much faster.
     rng
-        Draws the times between arrivals.
+        Draws the times between arrivals, and sizes.
+    exponential
+        Whether the chunks' sizes are exponential, in whole bytes of at least 1; else all equal.
 
     Raises
     ------
@@ -43,26 +50,30 @@ def mean_queue_wait(load: float, arrivals: int, rng: np.random.Generator) -> flo
     from sim.network._queue_kernel import feed  # noqa: PLC0415  loads numba
 
     times = np.cumsum(rng.exponential(SERVICE_NS / load, arrivals)).astype(np.int64)
-    state = _two_links(arrivals)
+    size = np.full(arrivals, _CHUNK_BYTES)
+    if exponential:
+        size = np.maximum(1, np.rint(rng.exponential(_CHUNK_BYTES, arrivals))).astype(np.int64)
+    state = _two_links(size)
     feed(state, times)
     assert state.links["chunks"][1] == arrivals  # noqa: S101  else the mean is of something else
     return float(state.links["wait"][1] / arrivals / SERVICE_NS)
 
 
-def _two_links(arrivals: int) -> State:
-    """Return a fast link into a slow one, and one flow of one chunk for every arrival."""
+def _two_links(size: NDArray[np.int64]) -> State:
+    """Return a fast link into a slow one, and one flow of one chunk for every size."""
+    arrivals = len(size)
     state = new_state(
         np.array([1e13, _CHUNK_BYTES * 1e9 / SERVICE_NS]),
         np.zeros(2, dtype=np.int64),
-        chunk_bytes=_CHUNK_BYTES,
+        chunk_bytes=int(size.max()),
         interleaved=False,
         bins=64,
     )
     flows, injections = np.zeros(arrivals, dtype=FLOW), np.zeros(arrivals, dtype=INJECTION)
-    flows["end_hop"], flows["message_bytes"], flows["rest"] = 2, _CHUNK_BYTES, _CHUNK_BYTES
+    flows["end_hop"], flows["message_bytes"], flows["rest"] = 2, size, size
     flows["unissued"] = flows["undelivered"] = 1
     flows["next"] = injections["cursor"] = injections["previous"] = np.arange(arrivals)
-    injections["total_bytes"], injections["unissued"] = _CHUNK_BYTES, 1
+    injections["total_bytes"], injections["unissued"] = size, 1
     state = state._replace(
         flows=flows,
         injections=injections,

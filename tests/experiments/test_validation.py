@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from experiments import cli
-from experiments.validation import hardware, laws, suite, times
+from experiments.validation import hardware, laws, line, overlap, suite, times
 from experiments.validation.line import (
     EXPLAINED,
     FAILED,
@@ -154,6 +154,51 @@ def test_command_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert FAILED in out
     assert "1 of 3 judged lines fail" in err
+
+
+def test_a_miss_with_a_reason_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is printed as a miss with its reason, counted and named last; exit status 0."""
+    good = expectations()["laws.good"]
+    known = {**expectations(), "laws.good": good.model_copy(update={"reason": "It is\nknown."})}
+    monkeypatch.setattr(line, "expectations", lambda: known)
+    monkeypatch.setattr(suite, "SECTIONS", _lines(0.0, 1.0))
+    page = tmp_path / "page.md"
+    assert cli.status(["validate", "--table", str(page)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "2 judged lines pass, 1 miss for a stated reason (laws.good case), 0 are skipped" in out
+    for text in (out, page.read_text()):
+        assert f"{good.what}: It is known." in text
+    assert "| miss |" in page.read_text()
+    assert "FAIL" not in out
+
+
+def test_published_ratios_are_judged() -> None:
+    """SGLang's ratios stand in the table as published, within 0.1."""
+    for key, value in (("prefill.ratio", 1.18), ("overlap.256", 1.255), ("overlap.32", 0.73)):
+        expected = expectations()[f"serving.{key}"]
+        assert (expected.value, expected.abs, expected.rel, expected.judged) == (
+            value,
+            0.1,
+            0,
+            True,
+        )
+
+
+def test_every_reason_is_of_a_published_figure() -> None:
+    """What theory, laws and other fidelities say has no excuse."""
+    excused = {key.split(".")[0] for key, expected in expectations().items() if expected.reason}
+    assert excused == {"serving"}
+
+
+def test_even_traffic_in_turns_is_where_networks_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line would fail for what is not in turns, and for what is not even."""
+    monkeypatch.setattr(overlap, "LAYERS", 2)
+    found = [Finding.of(got) for got in overlap.two_batches()]
+    assert [each.verdict for each in found] == [PASSED, SHOWN, SHOWN, SHOWN]
+    judged = [Finding.of(Got("fidelity.overlap.even", each.got)) for each in found]
+    assert [each.verdict for each in judged] == [PASSED, FAILED, FAILED, FAILED]
 
 
 def test_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,17 @@ def test_queue_of_poisson_arrivals(rho: float, scatter: float) -> None:
     assert wait != pytest.approx(2 * theory, rel=3 * scatter)
 
 
+@pytest.mark.parametrize(("rho", "scatter"), [(0.5, 0.0054), (0.8, 0.0111)])
+def test_queue_of_exponential_sizes(rho: float, scatter: float) -> None:
+    """M/M/1: twice the wait of M/D/1, and not the wait of M/D/1."""
+    # Deviation of the mean of 1e6 waits: sqrt(rho (2 + 5 rho - 4 rho^2 + rho^3)) / (1 - rho)^2 /
+    # 1000 over rho / (1 - rho) (Daley 1968; Whitt 1989).
+    theory = rho / (1 - rho)
+    wait = mean_queue_wait(rho, 1_000_000, np.random.default_rng(7), exponential=True)
+    assert wait == pytest.approx(theory, rel=3 * scatter)
+    assert wait != pytest.approx(theory / 2, rel=3 * scatter)
+
+
 def test_bins_double_and_lose_nothing(switch: Callable[..., Router]) -> None:
     """Utilisation over time stays in its bins however long the run, and adds up."""
     options = {"chunk_bytes": 1000, "bins": 4}
