@@ -130,7 +130,7 @@ def test_events_of_gpus_out_of_step(
 
     An arrival is a timeout, an event for whoever waits, and a wake-up of the network's driver
     after it. A task is a decision, its end, and a wake-up after that. What falls into the same
-    ns shares wake-ups; here nothing does on packet.
+    ns shares wake-ups; here nothing does on packet, and the network is busy throughout.
     """
     parts = inputs(1, tokens=tokens, layers=3)
     arrivals, tasks = arrivals_and_tasks(batches(parts, 1e-8, micro_batches))
