@@ -345,3 +345,29 @@ def test_small_changes_never_end_in_a_traceback(
     err = capsys.readouterr().err
     assert status in (0, 2), err
     assert err.count("\n") == (status != 0)
+
+
+PARAMETERS = (
+    *("leaves_per_pod", "servers_per_leaf", "gpus_per_server", "aggregations_per_pod", "pods"),
+    *("cores_per_aggregation", "oversubscription", "reach", "host_bandwidth_Bps"),
+    *("host_latency_s", "nvlink_bandwidth_Bps", "nvlink_latency_s", "cable_latency_s"),
+)
+
+
+@given(st.dictionaries(st.sampled_from(PARAMETERS), VALUES, min_size=1, max_size=2))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_small_changes_of_a_cluster_never_end_in_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any]
+) -> None:
+    """A run on a cluster with one or two parameters changed runs, or is refused in one line."""
+    lines = dict(line.split(" = ") for line in TREE.splitlines()[2:])
+    lines |= {key: toml(value) for key, value in changes.items()}
+    cluster = 'builder = "fat-tree"\n[parameters]\n'
+    cluster += "".join(f"{key} = {value}\n" for key, value in lines.items())
+    run = with_values(tokens=16, network={"kind": "packet", "routing": "hash"})
+    status = simulate(tmp_path, run, cluster)
+    err = capsys.readouterr().err
+    assert status in (0, 2), err
+    assert err.count("\n") == (status != 0)
