@@ -97,8 +97,12 @@ def check_destinations(
         if any(folder in targets for folder in target.parents):
             raise ExperimentError(f"{path}: its folder is another output's file")
     for source in inputs:
-        if source is not None and _target(Path(source)) in targets:
+        read = None if source is None else _target(Path(source))
+        if read in targets:
             raise ExperimentError(f"{source}: is both read and to be written")
+        inside = [path for target, path in targets.items() if read in target.parents]
+        if inside:
+            raise ExperimentError(f"{inside[0]}: lies inside {source}, which is read")
 
 
 def _checked(path: Path) -> Path:

@@ -77,8 +77,8 @@ Load: TypeAlias = Annotated[
 Trace: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Recorded choices (npz with topk_ids, seq_lens): even sequences are "
-        "the profile, odd ones are judged."
+        help="Recorded choices (npz with topk_ids, seq_lens, or a stored trace): even sequences "
+        "are the profile, odd ones are judged."
     ),
 ]
 AttentionKind: TypeAlias = Annotated[

@@ -106,7 +106,8 @@ class WorkloadSpec(Table):
         File of recorded loads the judged trace is drawn from; by default those of `load`, so
         that the placement is judged on the very loads it was fitted to.
     trace
-        File of recorded choices (npz): even sequences make the profile, odd ones are judged.
+        File of recorded choices (npz), or a stored trace (a folder): even sequences make the
+        profile, odd ones are judged.
     """
 
     seed: Seed = 0

@@ -7,13 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from experiments.errors import ExperimentError
 from workloads import (
     ExpertProfile,
     MoEModel,
     RoutingTrace,
+    StoredTrace,
     SyntheticWorkload,
     WorkloadError,
     draw_trace,
@@ -91,21 +90,23 @@ def _recorded_load(shape: MoEModel, spec: WorkloadSpec, tokens: int) -> Workload
 
 def domain_profile(shape: MoEModel, path: Path) -> ExpertProfile:
     """Profile of the even sequences of a recorded trace, for the odd ones may be judged."""
-    fitted = _sequences(read_trace(path, shape), 0)
-    return ExpertProfile.from_trace(fitted, keep_choices=True)
+    trace = _recorded(shape, path)
+    even = trace.split()[0] if trace.sequences > 1 else trace
+    return _counted(even)
 
 
 def domain_judged(shape: MoEModel, path: Path) -> RoutingTrace:
     """Odd sequences of a recorded trace, on which nothing was fitted; all of a single one."""
-    trace = read_trace(path, shape)
-    return _sequences(trace, 1) if len(trace.seq_lens) > 1 else trace
+    trace = _recorded(shape, path)
+    odd = trace.split()[1] if trace.sequences > 1 else trace
+    return odd.head(odd.tokens)
 
 
 def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload:
-    recorded = read_trace(path, shape)
-    if len(recorded.seq_lens) < 2:
+    recorded = _recorded(shape, path)
+    if recorded.sequences < 2:
         raise ExperimentError(f"{path}: one sequence only; a profile and a judged trace need two")
-    fitted, judged = _sequences(recorded, 0), _sequences(recorded, 1)
+    fitted, judged = recorded.split()
     tokens = tokens or min(DEFAULT_TOKENS, judged.tokens)
     if tokens > judged.tokens:
         raise ExperimentError(
@@ -113,19 +114,16 @@ def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload
             f"{judged.tokens}"
         )
     return Workload(
-        profile=ExpertProfile.from_trace(fitted, keep_choices=True),
-        trace=judged.head(tokens),
-        source=path.name,
-        deviation=0.0,
+        profile=_counted(fitted), trace=judged.head(tokens), source=path.name, deviation=0.0
     )
 
 
-def _sequences(trace: RoutingTrace, parity: int) -> RoutingTrace:
-    """Every second sequence of a trace."""
-    chosen = np.arange(len(trace.seq_lens)) % 2 == parity
-    return RoutingTrace(
-        topk=trace.topk[np.repeat(chosen, trace.seq_lens)],
-        experts=trace.experts,
-        seq_lens=trace.seq_lens[chosen],
-        source=trace.source,
-    )
+def _recorded(shape: MoEModel, path: Path) -> RoutingTrace | StoredTrace:
+    """Read a trace file into memory; of a stored trace, a folder, open it alone."""
+    return StoredTrace.open(path, shape) if path.is_dir() else read_trace(path, shape)
+
+
+def _counted(trace: RoutingTrace | StoredTrace) -> ExpertProfile:
+    if isinstance(trace, StoredTrace):
+        return trace.profile(keep_choices=True)
+    return ExpertProfile.from_trace(trace, keep_choices=True)

@@ -10,9 +10,14 @@ import numpy as np
 from workloads._arrays import frozen
 from workloads.errors import WorkloadError
 from workloads.model import MAX_EXPERTS
+from workloads.split import split_sequences
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+PREFILL, DECODE = 0, 1
+"""Phases of a token."""
+MAX_DOMAINS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,15 +38,25 @@ class RoutingTrace:
         int32 [sequences], each at least 1, summing to tokens. Read-only.
     source
         Where the trace comes from, for captions and manifests.
+    phase
+        uint8 [tokens]: `PREFILL` or `DECODE`; None where it was not recorded. Read-only.
+    domain
+        uint16 [sequences]: which of `domain_names` every sequence belongs to; None where it was
+        not recorded. Read-only.
+    domain_names
+        Kinds of traffic, each once; empty without `domain`.
     """
 
     topk: NDArray[np.uint8] | NDArray[np.uint16]
     experts: int
     seq_lens: NDArray[np.int32]
     source: str
+    phase: NDArray[np.uint8] | None = None
+    domain: NDArray[np.uint16] | None = None
+    domain_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check ids and lengths, then narrow and freeze them."""
+        """Check ids, lengths and labels, then narrow and freeze them."""
         if not 1 <= self.experts <= MAX_EXPERTS:
             raise WorkloadError(f"trace: {self.experts} experts, expected 1..{MAX_EXPERTS}")
         topk, seq_lens = np.asarray(self.topk), np.asarray(self.seq_lens)
@@ -51,6 +66,20 @@ class RoutingTrace:
         _check_distinct(self.topk)
         _check_lengths(seq_lens, self.tokens)
         object.__setattr__(self, "seq_lens", frozen(seq_lens, np.int32))
+        self._set_labels()
+
+    def _set_labels(self) -> None:
+        object.__setattr__(self, "domain_names", tuple(self.domain_names))
+        check_domain_names(self.domain_names)
+        if (self.domain is None) != (not self.domain_names):
+            raise WorkloadError("trace: domain and domain_names come together")
+        if self.phase is not None:
+            phase = _labels("phase", np.asarray(self.phase), self.tokens, DECODE + 1)
+            object.__setattr__(self, "phase", frozen(phase, np.uint8))
+        if self.domain is not None:
+            names = len(self.domain_names)
+            domain = _labels("domain", np.asarray(self.domain), self.sequences, names)
+            object.__setattr__(self, "domain", frozen(domain, np.uint16))
 
     @property
     def tokens(self) -> int:
@@ -67,6 +96,11 @@ class RoutingTrace:
         """Choices of a token in a layer."""
         return int(self.topk.shape[2])
 
+    @property
+    def sequences(self) -> int:
+        """Sequences of the trace."""
+        return len(self.seq_lens)
+
     def head(self, tokens: int) -> RoutingTrace:
         """Return the first `tokens` tokens (a view); the last sequence may be cut.
 
@@ -79,12 +113,69 @@ class RoutingTrace:
             raise WorkloadError(f"cannot take {tokens} tokens of a trace of {self.tokens}")
         ends = np.minimum(np.cumsum(self.seq_lens, dtype=np.int64), tokens)
         lengths = np.diff(ends, prepend=0)
+        begun = lengths > 0
         return RoutingTrace(
             topk=self.topk[:tokens],
             experts=self.experts,
-            seq_lens=lengths[lengths > 0].astype(np.int32),
+            seq_lens=lengths[begun].astype(np.int32),
             source=self.source,
+            phase=None if self.phase is None else self.phase[:tokens],
+            domain=None if self.domain is None else self.domain[begun],
+            domain_names=self.domain_names,
         )
+
+    def select(self, sequences: NDArray[np.int64]) -> RoutingTrace:
+        """Return some of the sequences, given by their numbers in ascending order."""
+        chosen = np.zeros(self.sequences, dtype=bool)
+        chosen[sequences] = True
+        tokens = np.repeat(chosen, self.seq_lens)
+        return RoutingTrace(
+            topk=self.topk[tokens],
+            experts=self.experts,
+            seq_lens=self.seq_lens[chosen],
+            source=self.source,
+            phase=None if self.phase is None else self.phase[tokens],
+            domain=None if self.domain is None else self.domain[chosen],
+            domain_names=self.domain_names,
+        )
+
+    def split(
+        self, fraction: float | None = None, *, seed: int = 0
+    ) -> tuple[RoutingTrace, RoutingTrace]:
+        """Return two traces of whole sequences, as `split_sequences` parts them."""
+        first, second = split_sequences(self.sequences, fraction, seed=seed)
+        return self.select(first), self.select(second)
+
+
+def check_domain_names(names: tuple[str, ...]) -> None:
+    """Refuse names of domains that are no texts, empty, repeated or too many.
+
+    Raises
+    ------
+    WorkloadError
+        One of these.
+    """
+    wrong = [name for name in names if not isinstance(name, str) or not name]
+    if wrong:
+        raise WorkloadError(f"trace: domain {wrong[0]!r}, expected a name that is not empty")
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise WorkloadError(f"trace: domain {twice!r} is named twice")
+    if len(names) > MAX_DOMAINS:
+        raise WorkloadError(f"trace: {len(names)} domains, expected at most {MAX_DOMAINS}")
+
+
+def _labels(name: str, labels: NDArray[Any], count: int, kinds: int) -> NDArray[Any]:
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise WorkloadError(
+            f"trace: {name} must be integers ({count},), got {labels.dtype} {labels.shape}"
+        )
+    bad = np.flatnonzero((labels < 0) | (labels >= kinds))
+    if len(bad):
+        raise WorkloadError(
+            f"trace: {name}[{int(bad[0])}] is {int(labels[bad[0]])}, expected 0..{kinds - 1}"
+        )
+    return labels
 
 
 def _check_ids(topk: NDArray[Any], experts: int) -> None:
@@ -103,12 +194,12 @@ def _check_ids(topk: NDArray[Any], experts: int) -> None:
 
 
 def _check_distinct(topk: NDArray[Any]) -> None:
-    ordered = np.sort(topk, axis=2)
-    twice = ordered[:, :, 1:] == ordered[:, :, :-1]
-    if twice.any():
-        token, layer, place = (int(i) for i in np.argwhere(twice)[0])
+    from workloads._choices_kernel import find_repeated  # noqa: PLC0415  numba loads slowly
+
+    token, layer, expert = find_repeated(topk)
+    if token >= 0:
         raise WorkloadError(
-            f"trace: token {token}, layer {layer}: expert {int(ordered[token, layer, place])} "
+            f"trace: token {token}, layer {layer}: expert {expert} "
             "chosen twice, expected distinct experts"
         )
 

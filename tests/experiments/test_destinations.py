@@ -37,6 +37,15 @@ def test_what_is_no_file(tmp_path: Path) -> None:
             check_destinations([path])
 
 
+def test_what_is_inside_a_folder_that_is_read(tmp_path: Path) -> None:
+    """A stored trace is an input as a whole; beside it is fine."""
+    folder = tmp_path / "x.trace"
+    folder.mkdir()
+    check_destinations([tmp_path / "new.json"], inputs=[folder])
+    with pytest.raises(ExperimentError, match=r"topk.*: lies inside .*trace, which is read"):
+        check_destinations([folder / "topk.npy"], inputs=[None, folder])
+
+
 def test_outputs_that_collide(tmp_path: Path) -> None:
     """One file for two outputs, one as the other's folder, or an input's: refused."""
     one = tmp_path / "one.json"

@@ -1,4 +1,4 @@
-"""Recorded workloads that cannot be used: the message leads to the file and the place in it."""
+"""Recorded workloads: read from files and folders alike; errors lead to the place in the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from experiments.errors import ExperimentError
 from experiments.spec import WorkloadSpec
-from experiments.workload import load_workload
+from experiments.workload import domain_judged, domain_profile, load_workload
+from workloads import TraceWriter, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,3 +39,28 @@ def test_one_sequence_only(tmp_path: Path) -> None:
     np.savez(path, topk_ids=np.tile(np.arange(6), (4, 27, 1)), seq_lens=np.array([4]))
     with pytest.raises(ExperimentError, match=rf"{path}: one sequence only"):
         load_workload("DeepSeekMoE-16B", WorkloadSpec(trace=str(path)), None)
+
+
+def test_a_stored_trace_is_what_the_npz_is(tmp_path: Path) -> None:
+    """The same tokens give the same profile and judged trace from a file and from a folder."""
+    shape, rng = model("DeepSeekMoE-16B"), np.random.default_rng(0)
+    topk = np.argsort(rng.random((30, 27, 64)), axis=2)[:, :, :6]
+    lengths = np.array([4, 9, 2, 5, 10])
+    np.savez(tmp_path / "x.npz", topk_ids=topk, seq_lens=lengths)
+    with TraceWriter(
+        tmp_path / "x.trace", model=shape, experts=64, layers=27, top_k=6, source="made"
+    ) as out:
+        out.append(topk, seq_lens=lengths)
+    for tokens in (None, 11):
+        file, folder = (
+            load_workload(shape.name, WorkloadSpec(trace=str(tmp_path / name)), tokens)
+            for name in ("x.npz", "x.trace")
+        )
+        assert np.array_equal(file.profile.load, folder.profile.load)
+        assert np.array_equal(file.profile.choices, folder.profile.choices)  # type: ignore[arg-type]
+        assert np.array_equal(file.trace.topk, folder.trace.topk)
+        assert file.trace.seq_lens.tolist() == folder.trace.seq_lens.tolist()
+    profiles = [domain_profile(shape, tmp_path / name) for name in ("x.npz", "x.trace")]
+    assert np.array_equal(profiles[0].load, profiles[1].load)
+    judged = [domain_judged(shape, tmp_path / name) for name in ("x.npz", "x.trace")]
+    assert np.array_equal(judged[0].topk, judged[1].topk)

@@ -8,6 +8,8 @@ import sys
 import workloads
 
 PUBLIC = [
+    "DECODE",
+    "PREFILL",
     "PRESETS",
     "R1_LIKE",
     "Architecture",
@@ -19,7 +21,9 @@ PUBLIC = [
     "RoutingTrace",
     "Skew",
     "Storage",
+    "StoredTrace",
     "SyntheticWorkload",
+    "TraceWriter",
     "WorkloadError",
     "affinity",
     "coactivation",
@@ -32,6 +36,7 @@ PUBLIC = [
     "read_chunks",
     "read_logical_count",
     "read_trace",
+    "split_sequences",
     "stream",
     "synthetic_load",
     "top_share",

@@ -1,4 +1,4 @@
-"""Reader of long traces: an npy file of router choices, a few tokens at a time."""
+"""Reader of long traces, a few tokens at a time: an npy file of choices, or a stored trace."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from workloads.errors import WorkloadError
+from workloads.store import CHUNK_TOKENS, StoredTrace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
     from workloads.model import MoEModel
 
-CHUNK_TOKENS = 1 << 14
-"""Tokens of a chunk unless told otherwise: 7.6 MB of DeepSeek-R1's choices."""
-
 
 def read_chunks(
     path: str | PathLike[str], model: MoEModel, *, tokens: int = CHUNK_TOKENS
@@ -30,12 +28,13 @@ def read_chunks(
 
     The file holds one array, integer [tokens, MoE layers, k], logical expert ids, as `np.save`
     writes it (the members of an npz file cannot be read in parts). The header is checked before
-    the first chunk is asked for; ids are checked by who counts them.
+    the first chunk is asked for; ids are checked by who counts them. A folder is a stored trace,
+    whose ids are checked chunk by chunk.
 
     Parameters
     ----------
     path
-        The npy file.
+        The npy file, or the folder of a `StoredTrace`.
     model
         The model it must fit.
     tokens
@@ -49,6 +48,8 @@ def read_chunks(
     file = Path(path)
     if tokens < 1:
         raise WorkloadError(f"{file}: chunks of {tokens} tokens, expected at least 1")
+    if file.is_dir():
+        return StoredTrace.open(file, model).chunks(tokens)
     try:
         with file.open("rb") as stream:
             shape, dtype = _header(stream, (model.layers, model.top_k))

@@ -1,4 +1,4 @@
-"""Reader of per-token router choices: npz with ``topk_ids`` and ``seq_lens``."""
+"""Reader of per-token router choices: npz with ``topk_ids`` and ``seq_lens``, or a stored trace."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from workloads.errors import WorkloadError
+from workloads.store import StoredTrace
 from workloads.trace import RoutingTrace
 
 if TYPE_CHECKING:
@@ -53,12 +54,12 @@ def read_trace(path: str | PathLike[str], model: MoEModel) -> RoutingTrace:
     The file holds ``topk_ids``, integer [tokens, MoE layers, k], logical expert ids, no expert
     twice in a token and layer, and ``seq_lens``, integer [sequences], summing to tokens. Other
     arrays in it are left alone. What an array claims to be is checked before memory is taken for
-    it, and nothing is unpickled.
+    it, and nothing is unpickled. A folder is a stored trace, taken into memory whole.
 
     Parameters
     ----------
     path
-        The npz file.
+        The npz file, or the folder of a `StoredTrace`.
     model
         The model it must fit.
 
@@ -68,6 +69,8 @@ def read_trace(path: str | PathLike[str], model: MoEModel) -> RoutingTrace:
         The file cannot be read or does not fit; one line naming file, key and place.
     """
     file = Path(path)
+    if file.is_dir():
+        return StoredTrace.open(file, model).trace()
     try:
         topk, seq_lens = _arrays(file, model)
         return RoutingTrace(
