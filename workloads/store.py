@@ -195,15 +195,6 @@ class StoredTrace:
         first, second = split_sequences(self.sequences, fraction, seed=seed)
         return self.select(first), self.select(second)
 
-    def counts(self) -> NDArray[np.int64]:
-        """Count the choices of every expert, int64 [layers, experts], chunk by chunk."""
-        from workloads._choices_kernel import count_choices  # noqa: PLC0415  numba loads slowly
-
-        counts = np.zeros((self.layers, self.experts), dtype=np.int64)
-        for chunk in self.chunks():
-            count_choices(chunk, counts)
-        return counts
-
     def profile(self, *, keep_choices: bool = False) -> ExpertProfile:
         """Count how often every expert was chosen, chunk by chunk.
 
@@ -213,17 +204,23 @@ class StoredTrace:
             Whether to keep tokens' choices beside the loads: of all tokens up to `KEPT_TOKENS`,
             of more every second, third, ... so that they come from everywhere.
         """
-        profile = ExpertProfile.from_counts(self.counts(), source=self.source)
-        return replace(profile, choices=self._sample()) if keep_choices else profile
+        counts, choices = self._counted(keep_choices=keep_choices)
+        profile = ExpertProfile.from_counts(counts, source=self.source)
+        return replace(profile, choices=np.concatenate(choices)) if keep_choices else profile
 
-    def _sample(self) -> NDArray[Any]:
+    def _counted(self, *, keep_choices: bool) -> tuple[NDArray[np.int64], list[NDArray[Any]]]:
+        from workloads._choices_kernel import count_choices  # noqa: PLC0415  numba loads slowly
+
+        counts = np.zeros((self.layers, self.experts), dtype=np.int64)
         step = -(-self.tokens // KEPT_TOKENS)
         kept, before = [], 0
         for chunk in self.chunks():
-            # A copy: a view would keep the whole chunk.
-            kept.append(chunk[-before % step :: step].copy())
+            count_choices(chunk, counts)
+            if keep_choices:
+                # A copy: a view would keep the whole chunk.
+                kept.append(chunk[-before % step :: step].copy())
             before += len(chunk)
-        return np.concatenate(kept)
+        return counts, kept
 
     def _read(
         self, at: NDArray[np.int64], lengths: NDArray[np.int64], sequences: slice
