@@ -206,6 +206,23 @@ def simulate(
 
 
 @app.command()
+def stats(
+    files: options.RecordedFiles,
+    model: options.RecordedModel = None,
+    out: options.FiguresFolder = None,
+    json_file: options.JsonFile = None,
+) -> None:
+    """Say how uneven, how correlated and how steady recorded loads and traces are.
+
+    Several files stand side by side. Warns of warm-up, mixed phases, dead layers and experts, and
+    of too few tokens for the estimate.
+    """
+    from experiments.commands.stats import run  # noqa: PLC0415  keeps --help quick
+
+    run(files, model=model, out=out, json_file=json_file)
+
+
+@app.command()
 def bench(
     everything: placing.Everything = False,
     table: placing.TablesFile = None,

@@ -146,3 +146,29 @@ ValidateOnly: TypeAlias = Annotated[
 ValidationTable: TypeAlias = Annotated[
     Path | None, typer.Option("--table", help="Write the tables here, as Markdown.")
 ]
+RecordedFiles: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="TRACE|LOAD...",
+        help="Recorded loads (logical_count JSON), recorded choices (npz), or folders of stored "
+        "traces.",
+    ),
+]
+RecordedFile: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TRACE|LOAD",
+        help="Recorded loads (logical_count JSON), recorded choices (npz), or the folder of a "
+        "stored trace.",
+    ),
+]
+RecordedModel: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Model that was recorded; by default what a stored trace says, else DeepSeek-R1.",
+    ),
+]
+FiguresFolder: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Draw loads and choices into this folder (PDF and PNG).")
+]

@@ -3,6 +3,7 @@
 from workloads.architecture import Architecture, GroupedAttention, LatentAttention, Storage
 from workloads.choices import affinity, coactivation
 from workloads.errors import WorkloadError
+from workloads.lint import lint_load, lint_trace, window_distances
 from workloads.model import MoEModel
 from workloads.presets import PRESETS, model
 from workloads.profile import ExpertProfile
@@ -14,6 +15,15 @@ from workloads.store import StoredTrace
 from workloads.streams import stream
 from workloads.synthetic import R1_LIKE, Skew, SyntheticWorkload, synthetic_load
 from workloads.trace import DECODE, PREFILL, RoutingTrace
+from workloads.trace_counts import TraceCounts, count_trace
+from workloads.trace_statistics import (
+    WorkloadStatistics,
+    correlations,
+    expected_pairs,
+    load_statistics,
+    total_variation,
+    trace_statistics,
+)
 from workloads.trace_writer import TraceWriter
 
 __all__ = [
@@ -32,13 +42,21 @@ __all__ = [
     "Storage",
     "StoredTrace",
     "SyntheticWorkload",
+    "TraceCounts",
     "TraceWriter",
     "WorkloadError",
+    "WorkloadStatistics",
     "affinity",
     "coactivation",
+    "correlations",
+    "count_trace",
     "draw_trace",
+    "expected_pairs",
     "gini",
     "inclusion_probabilities",
+    "lint_load",
+    "lint_trace",
+    "load_statistics",
     "loglog_slope",
     "max_over_mean",
     "model",
@@ -49,4 +67,7 @@ __all__ = [
     "stream",
     "synthetic_load",
     "top_share",
+    "total_variation",
+    "trace_statistics",
+    "window_distances",
 ]

@@ -3,7 +3,13 @@
 Importing this package loads matplotlib.
 """
 
-from experiments.figures import balance_against_hops, hops_by_policy, link_load, solve_time
+from experiments.figures import (
+    balance_against_hops,
+    hops_by_policy,
+    link_load,
+    recorded,
+    solve_time,
+)
 from experiments.figures.captions import FIGURES, caption
 from experiments.figures.save import save
 from experiments.figures.style import PolicyStyle, paper_style, policy_styles
@@ -17,6 +23,7 @@ __all__ = [
     "link_load",
     "paper_style",
     "policy_styles",
+    "recorded",
     "save",
     "solve_time",
 ]
