@@ -7,7 +7,13 @@ from workloads.lint import lint_load, lint_trace, window_distances
 from workloads.model import MoEModel
 from workloads.presets import PRESETS, model
 from workloads.profile import ExpertProfile
-from workloads.readers import read_chunks, read_logical_count, read_trace
+from workloads.readers import (
+    LoadCounts,
+    read_chunks,
+    read_load,
+    read_logical_count,
+    read_trace,
+)
 from workloads.sampling import draw_trace, inclusion_probabilities
 from workloads.split import split_sequences
 from workloads.statistics import LoadStatistics, gini, loglog_slope, max_over_mean, top_share
@@ -35,6 +41,7 @@ __all__ = [
     "ExpertProfile",
     "GroupedAttention",
     "LatentAttention",
+    "LoadCounts",
     "LoadStatistics",
     "MoEModel",
     "RoutingTrace",
@@ -61,6 +68,7 @@ __all__ = [
     "max_over_mean",
     "model",
     "read_chunks",
+    "read_load",
     "read_logical_count",
     "read_trace",
     "split_sequences",

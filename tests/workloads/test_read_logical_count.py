@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads import ExpertProfile, WorkloadError, model, read_logical_count
-from workloads.readers import logical_count
+from workloads.readers import json_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -237,7 +237,7 @@ def test_files_are_limited_in_size(
     file: Path, tiny: MoEModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file beyond the limit is refused before it is parsed."""
-    monkeypatch.setattr(logical_count, "MAX_FILE_BYTES", 20)
+    monkeypatch.setattr(json_file, "MAX_FILE_BYTES", 20)
     assert "larger than 20 bytes" in _refusal(file, {"logical_count": ALL_LAYERS}, tiny)
 
 

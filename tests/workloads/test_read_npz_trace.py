@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads import RoutingTrace, WorkloadError, model, read_trace
-from workloads.readers import npz_trace
+from workloads.readers import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ def test_unpacked_size_is_limited(
     file: Path, tiny: MoEModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A well-formed array beyond the limit is refused too: few packed bytes can be many."""
-    monkeypatch.setattr(npz_trace, "MAX_ARRAY_BYTES", 95)
+    monkeypatch.setattr(arrays, "MAX_ARRAY_BYTES", 95)
     # 3 * 2 * 2 ids of 8 bytes are 96.
     assert "96 bytes, expected at most 95" in _refusal(file, _packed(), tiny)
 
