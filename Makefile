@@ -2,13 +2,17 @@
 PY := .venv/bin/python
 BIN := .venv/bin
 
-.PHONY: paper test validate bench bench-all rivals lint format lock clean
+.PHONY: paper test test-capture validate bench bench-all rivals lint format lock clean
 
 paper: .venv/ready
 	$(BIN)/topomoe paper
 
 test: lint
 	$(PY) -m pytest --numprocesses 2 --dist loadfile
+
+# What needs torch: install the extra first, .venv/bin/pip install -e '.[capture]'.
+test-capture: .venv/ready
+	$(PY) -m pytest -m capture
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from experiments.spec import (
 )
 from experiments.tables import Table, read_toml, resolve
 from placement import POLICIES, make_policy
-from workloads import WorkloadError, model, read_logical_count
+from workloads import WorkloadError, model, read_load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ def with_load(study: Study, load: Path) -> Study:
     refused: dict[str, list[str]] = {}
     for name in study.models:
         try:
-            read_logical_count(load, model(name))
+            read_load(load, model(name)).profile()
         except WorkloadError as error:
             refused.setdefault(str(error).removeprefix(f"{load}: "), []).append(name)
         else:

@@ -18,7 +18,7 @@ from workloads import (
     draw_trace,
     inclusion_probabilities,
     model,
-    read_logical_count,
+    read_load,
     read_trace,
     stream,
 )
@@ -76,8 +76,8 @@ def _profile(model_name: str, seed: int, tokens: int) -> ExpertProfile:
 def _recorded_load(shape: MoEModel, spec: WorkloadSpec, tokens: int) -> Workload:
     fitted = Path(spec.load or "")
     judged = Path(spec.judge) if spec.judge is not None else fitted
-    profile = read_logical_count(fitted, shape)
-    load = read_logical_count(judged, shape).load
+    profile = read_load(fitted, shape).profile()
+    load = read_load(judged, shape).profile().load
     origin = f"from {judged.name}" if spec.judge is not None else "from the same loads (in sample)"
     source = f"{fitted.name}, trace drawn {origin}, seed {spec.seed}"
     try:
