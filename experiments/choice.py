@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from experiments.costs import replica_problem
 from experiments.errors import ExperimentError
+from experiments.maps import read_map
 from experiments.policies import Choice, Order, choose
-from placement import evaluate, read_placement
+from placement import evaluate
 from placement.balance import spread
 from placement.engines import engine, for_engine, refusal
 from placement.replicas import evaluate_replicas, make_rule
@@ -33,7 +34,7 @@ def apply_choice(spec: PlacementSpec, setting: Setting) -> Choice:
     # Redundant slots come on top of the caps: only the result shows whether they are even.
     if spec.engine is not None and not spec.redundant:
         problem = for_engine(problem, engine(spec.engine))
-    previous = None if spec.previous is None else read_fitting(spec.previous, problem)
+    previous = None if spec.previous is None else read_fitting(spec.previous, setting)
     choice = _quietly(Order(spec, setting, problem, previous))
     if spec.spread:
         choice = replace(choice, placement=spread(problem, choice.placement, seed=spec.search_seed))
@@ -50,16 +51,16 @@ def check_engine(spec: PlacementSpec, placement: Placement) -> None:
         raise ExperimentError(f"{spec.engine} would not load the placement: {why}")
 
 
-def read_fitting(path: str, problem: PlacementProblem) -> Placement:
-    """Read a placement file and see that it is of the run's model and cluster.
+def read_fitting(path: str, setting: Setting) -> Placement:
+    """Read a placement file or an engine's map and see that it is of the run's model and cluster.
 
     Raises
     ------
     PlacementError, ExperimentError
         If it is none, or of something else; the message names the file.
     """
-    placement = read_placement(Path(path))
-    check_fits(placement, problem, path)
+    placement = read_map(Path(path), setting)
+    check_fits(placement, setting.problem, path)
     return placement
 
 

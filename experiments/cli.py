@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from experiments import options, placing
+from experiments import formats, options, placing
 from experiments.errors import RunError
 
 _INTERRUPTED = 130
@@ -122,6 +122,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     pareto: placing.FrontFolder = None,
     curve: placing.CurveFolder = None,
     out: options.PlacementFile = None,
+    form: formats.OutFormat = "topomoe",
     json_file: options.JsonFile = None,
 ) -> None:
     """Place a model's experts on a cluster, say how good that is, and write the placement.
@@ -144,6 +145,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
         },
         against=against,
         out=out,
+        form=form,
         json_file=json_file,
         pareto=pareto,
         curve=curve,
@@ -188,6 +190,62 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
                 "bytes_per_parameter": bytes_per_parameter,
             },
         },
+        json_file=json_file,
+    )
+
+
+@app.command()
+def convert(  # noqa: PLR0913, PLR0917  a command's options
+    old: formats.Source,
+    new: formats.Target,
+    model: options.ModelName,
+    from_format: formats.FromFormat = None,
+    to_format: formats.ToFormat = None,
+    ranks: formats.Ranks = None,
+    gpus_per_server: formats.GpusPerServer = None,
+    json_file: options.JsonFile = None,
+) -> None:
+    """Write the loads, the trace or the map in IN in another format.
+
+    Formats are those of serving engines, of DeepSeek's EPLB and of topomoe; formats proposed to
+    vLLM are named as such. A trace written as loads is counted.
+    """
+    from experiments.commands.convert import run  # noqa: PLC0415  keeps --help quick
+
+    run(
+        old,
+        new,
+        forms=(from_format, to_format),
+        model_name=model,
+        ranks=ranks,
+        gpus_per_server=gpus_per_server,
+        json_file=json_file,
+    )
+
+
+@app.command()
+def check(
+    file: formats.MapFile,
+    model: options.ModelName,
+    engine: formats.CheckedEngine = None,
+    ranks: formats.Ranks = None,
+    from_format: formats.FromFormat = None,
+    json_file: options.JsonFile = None,
+) -> None:
+    """Say whether serving engines would load a map of experts, and if not, why not.
+
+    A file in an engine's own format is judged as it stands; for other engines, what `convert`
+    would write is. Exit status 2 where the engine asked for refuses it, else the one whose format
+    it is, else all of them.
+    """
+    from experiments.commands.check import run  # noqa: PLC0415  keeps --help quick
+
+    run(
+        file,
+        engine_name=engine,
+        form=from_format,
+        model_name=model,
+        ranks=ranks,
         json_file=json_file,
     )
 

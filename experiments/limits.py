@@ -40,5 +40,7 @@ MAX_Z = 1e3
 MAX_HOPS = 1e6
 """Per token and layer, of figures typed in."""
 
+MAX_RANKS = 1 << 17
+"""GPUs of an engine's map."""
 MAX_SERVERS = 16_384
 """Servers of a cluster to place on: the distances between them fill a square array."""

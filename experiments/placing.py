@@ -114,7 +114,9 @@ ReplicaRule: TypeAlias = Annotated[
 ]
 Previous: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Placement file to start from: experts move only where that saves hops."),
+    typer.Option(
+        help="Placement file, or engine's map, to start from: experts move only to save hops."
+    ),
 ]
 MaxMoves: TypeAlias = Annotated[
     int | None, typer.Option(min=0, max=MAX_MOVES, help="Most experts that change their server.")

@@ -151,7 +151,7 @@ def place(spec: PlacementSpec, setting: Setting) -> Choice:
 def _from_file(spec: PlacementSpec, setting: Setting) -> Choice:
     if "policy" in spec.model_fields_set:
         raise ExperimentError("placement: give 'policy' or 'file', not both")
-    placement = read_fitting(spec.file or "", setting.problem)
+    placement = read_fitting(spec.file or "", setting)
     if spec.layer_slots is not None or spec.server_slots is not None:
         setting.problem.check(placement)
     check_engine(spec, placement)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from experiments.run import Setting
     from experiments.spec import RunSpec
     from placement import Placement, PlacementProblem
 
@@ -26,7 +27,7 @@ def curve_files(folder: Path) -> list[Path]:
     return [folder / name for name in ("curve.csv", "moves.pdf", "moves.png")]
 
 
-def read_start(spec: RunSpec, problem: PlacementProblem) -> Placement:
+def read_start(spec: RunSpec, setting: Setting) -> Placement:
     """Return the previous placement of a run, from which its curve starts.
 
     Raises
@@ -37,7 +38,7 @@ def read_start(spec: RunSpec, problem: PlacementProblem) -> Placement:
     path = spec.placement.previous
     if path is None:
         raise ExperimentError("place: --curve goes with --previous, the placement to start from")
-    start = read_fitting(path, problem)
+    start = read_fitting(path, setting)
     if start.redundant:
         raise ExperimentError(
             f"{path}: has {start.redundant} redundant slots; --curve counts moves of placements "

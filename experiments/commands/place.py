@@ -14,22 +14,25 @@ from experiments.commands.front import front_files, write_front
 from experiments.commands.remarks import memory_figures, moves_made, remarks, symmetric
 from experiments.commands.show import console, figures_table, write_json
 from experiments.commands.solved import congestion_figures
+from experiments.errors import ExperimentError
+from experiments.maps import FILES, how_to_load
 from experiments.metrics import metrics, profile_metrics
 from experiments.run import place_experts, replayed, with_default_policy
 from experiments.spec import PlacementSpec, RunSpec, input_files
 from experiments.tables import resolve
-from placement import InfeasibleError, placement_json
+from placement import InfeasibleError
 from placement.engines import accepting
+from placement.formats import map_format
 
 if TYPE_CHECKING:
     from experiments.run import Placed
+    from placement.formats import MapFormat
+
+OWN = "topomoe"
+"""Name of the format of placement files."""
 
 Columns: TypeAlias = dict[str, dict[str, Any]]
 """Figures by name, of every placement."""
-
-
-FILE = ".json"
-"""End of the name of a placement file, which may stand for a policy."""
 
 
 def run(
@@ -38,31 +41,61 @@ def run(
     against: str,
     out: Path | None,
     json_file: Path | None,
+    form: str = OWN,
     pareto: Path | None = None,
     curve: Path | None = None,
 ) -> None:
     """Place, judge, compare, print, and write what was asked for."""
-    spec, slots = _resolved(content, against)
+    written = _written(form, out)
+    spec, slots = _resolved(_for_engine(content, written), against)
     _check_files(spec, [out, json_file], pareto, curve, against)
     with console.status("drawing the trace, placing, replaying ..."):
         placed = place_experts(spec)
         setting = placed.setting
-        start = None if curve is None else read_start(spec, setting.problem)
+        start = None if curve is None else read_start(spec, setting)
         other = _other(spec, against, slots)
-        against = Path(against).name if against.endswith(FILE) else against
+        against = Path(against).name if against.endswith(FILES) else against
         columns = _judged(placed, other, spec, against)
     console.print(_heading(spec, placed))
     console.print(figures_table(columns, caps=cap_labels(spec)))
     for line in remarks(spec, placed, other, columns, against):
         console.print(line)
     if out is not None:
-        write_atomic(out, placement_json(placed.placement))
-        console.print(f"placement written to {out}")
+        write_atomic(out, written.write(placed.placement, model=setting.model))
+        console.print(f"placement written to {out}{_as(written)}")
+        hint = how_to_load(written, out, placed.placement, rule=spec.placement.replica_rule)
+        if hint:
+            console.print(hint, soft_wrap=True)
     if pareto is not None:
         write_front(spec, setting.problem, pareto)
     if curve is not None and start is not None:
         write_curve(start, setting.problem, curve)
     write_json(json_file, _for_programs(spec, placed, columns, against))
+
+
+def _written(form: str, out: Path | None) -> MapFormat:
+    """Return the format of the placement file."""
+    if form != OWN and out is None:
+        raise ExperimentError("place: --format goes with --out, the file to write")
+    return map_format(form)
+
+
+def _for_engine(content: dict[str, Any], written: MapFormat) -> dict[str, Any]:
+    """Add the rules of the engine whose format is written."""
+    table = dict(content.get("placement", {}))
+    asked = table.get("engine")
+    if written.engine is None or asked == written.engine:
+        return content
+    if asked is not None:
+        raise ExperimentError(
+            f"place: --format {written.name} is a format of {written.engine}, and --engine asks "
+            f"for {asked}"
+        )
+    return {**content, "placement": {**table, "engine": written.engine}}
+
+
+def _as(written: MapFormat) -> str:
+    return "" if written.name == OWN else f" in the format {written.name}"
 
 
 def _resolved(content: dict[str, Any], against: str) -> tuple[RunSpec, int | None]:
@@ -73,7 +106,7 @@ def _resolved(content: dict[str, Any], against: str) -> tuple[RunSpec, int | Non
     table = dict(content.get("placement", {}))
     if table.get("policy") is None:
         table.pop("policy", None)
-    if str(table.get("policy", "")).endswith(FILE):
+    if str(table.get("policy", "")).endswith(FILES):
         table["file"] = table.pop("policy")
     slots = table.get("redundant") if against in taking("redundant") else None
     if slots is not None and table.get("policy") in set(TAKES) - set(taking("redundant")):
@@ -91,7 +124,7 @@ def _check_files(
 ) -> None:
     drawn = [] if pareto is None else front_files(pareto)
     drawn += [] if curve is None else curve_files(curve)
-    read = [*input_files(spec), against if against.endswith(FILE) else None]
+    read = [*input_files(spec), against if against.endswith(FILES) else None]
     check_destinations([*files, *drawn], inputs=read)
 
 
@@ -108,7 +141,7 @@ def _heading(spec: RunSpec, placed: Placed) -> str:
 def _other(spec: RunSpec, policy: str, redundant: int | None) -> Placed | None:
     """Place by the policy (or file) to compare with; None where the caps leave it no placement."""
     options = {name: getattr(spec.placement, name) for name in ALWAYS if name != "engine"}
-    if policy.endswith(FILE):
+    if policy.endswith(FILES):
         table = PlacementSpec(file=policy, **options)
     else:
         table = PlacementSpec(policy=policy, redundant=redundant, **options)

@@ -11,10 +11,11 @@ from experiments.combine import ENGINE_RULES
 from experiments.commands.balance_said import balance_said
 from experiments.commands.solved import relief, solved
 from experiments.costs import ANYWHERE
+from experiments.maps import read_map
 from experiments.metrics import COPIES_TOKENS
 from experiments.replaying import replay
 from experiments.workload import domain_judged
-from placement import InfeasibleError, PlacementError, evaluate, read_placement
+from placement import InfeasibleError, PlacementError, evaluate
 from placement.engines import ENGINES, accepting, refusal
 from placement.groups import KeepGroups
 from placement.memory import memory_report
@@ -101,7 +102,7 @@ def moves_made(spec: RunSpec, placed: Placed) -> Moves | None:
     """
     if spec.placement.previous is None:
         return None
-    old = read_placement(spec.placement.previous)
+    old = read_map(spec.placement.previous, placed.setting)
     distance = placed.setting.router.server_distance()
     moved, size = transfers(old, placed.placement, server_distance=distance), old.gpus_per_server
     inside = int((moved.src // size == moved.dst // size).sum())
@@ -209,7 +210,7 @@ def _engines(placement: Placement) -> str:
 
 def _moves(spec: RunSpec, placed: Placed, moves: Moves) -> str:
     text = f"moves {moves.slots:,} of {moves.experts:,} slots, "
-    had = read_placement(spec.placement.previous or "").redundant
+    had = read_map(spec.placement.previous or "", placed.setting).redundant
     fresh = placed.placement.redundant - had
     if fresh > 0:
         text += f"{fresh:,} of them for new replicas, "
