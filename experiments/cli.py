@@ -157,6 +157,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
     old: placing.OldPlacement,
     new: placing.NewPlacement,
     cluster: options.ClusterName,
+    model: options.PlacedModel = None,
     load: options.Load = None,
     trace: options.Trace = None,
     attention: options.AttentionKind = "data-parallel",
@@ -180,6 +181,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
         old,
         new,
         {
+            "model": model,
             "cluster": cluster,
             "tokens": tokens,
             "workload": {"seed": seed, "load": load, "trace": trace},

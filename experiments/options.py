@@ -58,7 +58,19 @@ ClusterName: TypeAlias = Annotated[
     ),
 ]
 ModelName: TypeAlias = Annotated[
-    str, typer.Option(help="DeepSeek-R1, DeepSeek-V3, DeepSeekMoE-16B, DeepSeek-V2-Lite.")
+    str,
+    typer.Option(
+        help="DeepSeek-R1, DeepSeek-V3, DeepSeek-V2, DeepSeek-V2-Lite, DeepSeekMoE-16B, Kimi-K2, "
+        "GLM-4.5, Qwen3-235B-A22B, Qwen3-30B-A3B, Mixtral-8x7B, Mixtral-8x22B, gpt-oss-20b, "
+        "gpt-oss-120b, OLMoE-1B-7B, or the path of a Hugging Face config.json or of its folder."
+    ),
+]
+PlacedModel: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Path of the placements' Hugging Face config.json; by default the preset they name.",
+    ),
 ]
 PolicyName: TypeAlias = Annotated[
     str | None,

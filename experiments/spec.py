@@ -31,6 +31,7 @@ from experiments.limits import (
 )
 from experiments.step_spec import DispatchSpec, FaultSpec, ReplicaRuleName, StepSpec
 from experiments.tables import Table
+from workloads import config_file, is_config_path
 
 
 def _text_of_path(value: object) -> object:
@@ -301,7 +302,7 @@ class RunSpec(Table):
     Attributes
     ----------
     model
-        Preset name.
+        Preset name, or the path of a Hugging Face ``config.json`` or of its folder.
     cluster
         Name of a study cluster or preset, or a cluster file.
     tokens
@@ -313,7 +314,7 @@ class RunSpec(Table):
         What fails during the step, ascending by time.
     """
 
-    model: str = "DeepSeek-R1"
+    model: FileName = "DeepSeek-R1"
     cluster: FileName
     tokens: Tokens | None = None
     expert_flops: Flops = 1e15
@@ -329,6 +330,7 @@ class RunSpec(Table):
 def input_files(spec: RunSpec) -> list[str | None]:
     """Return the files a run reads, None for those it does without."""
     cluster = spec.cluster if spec.cluster.endswith(".toml") else None
+    model = str(config_file(spec.model)) if is_config_path(spec.model) else None
     work, placement = spec.workload, spec.placement
     files = (work.load, work.judge, work.trace, placement.file, placement.previous)
-    return [cluster, *files, *placement.domains]
+    return [cluster, model, *files, *placement.domains]

@@ -3,6 +3,7 @@
 from workloads.architecture import Architecture, GroupedAttention, LatentAttention, Storage
 from workloads.choices import affinity, coactivation
 from workloads.errors import WorkloadError
+from workloads.hf_config import config_file, is_config_path, read_config
 from workloads.lint import lint_load, lint_trace, window_distances
 from workloads.model import MoEModel
 from workloads.presets import PRESETS, model
@@ -55,12 +56,14 @@ __all__ = [
     "WorkloadStatistics",
     "affinity",
     "coactivation",
+    "config_file",
     "correlations",
     "count_trace",
     "draw_trace",
     "expected_pairs",
     "gini",
     "inclusion_probabilities",
+    "is_config_path",
     "lint_load",
     "lint_trace",
     "load_statistics",
@@ -68,6 +71,7 @@ __all__ = [
     "max_over_mean",
     "model",
     "read_chunks",
+    "read_config",
     "read_load",
     "read_logical_count",
     "read_trace",

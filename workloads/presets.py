@@ -14,6 +14,7 @@ from workloads.architecture import (
     LatentAttention,
 )
 from workloads.errors import WorkloadError
+from workloads.hf_config import is_config_path, read_config
 from workloads.model import MoEModel
 
 if TYPE_CHECKING:
@@ -209,13 +210,20 @@ num_nextn_predict_layers and so on). DeepSeek-V2 and later carry latent attentio
 
 
 def model(name: str) -> MoEModel:
-    """Return the preset called `name`.
+    """Return the preset called `name`, or the model whose ``config.json`` it is the path of.
+
+    What ends in ``.json`` or holds a slash is a path: of the file, or of its folder.
 
     Raises
     ------
     WorkloadError
-        No such preset; the message lists those there are.
+        No such preset; the message lists those there are. Or the file is no model's.
     """
-    if name not in PRESETS:
-        raise WorkloadError(f"unknown model {name!r}: expected one of {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
+    if name in PRESETS:
+        return PRESETS[name]
+    if is_config_path(name):
+        return read_config(name)
+    raise WorkloadError(
+        f"unknown model {name!r}: expected one of {', '.join(sorted(PRESETS))}, or the path of a "
+        "Hugging Face config.json (with a slash, or ending in .json)"
+    )

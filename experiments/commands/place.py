@@ -133,8 +133,9 @@ def _heading(spec: RunSpec, placed: Placed) -> str:
     fitted = ", ".join(Path(path).name for path in spec.placement.domains)
     domains = f"; fitted on {fitted}" if fitted else ""
     return (
-        f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; {workload.source}"
-        f"{domains}; {workload.trace.tokens} tokens replayed with {spec.dispatch.mode} dispatch"
+        f"{placed.setting.model.name} on {spec.cluster}, {spec.attention.kind} attention; "
+        f"{workload.source}{domains}; {workload.trace.tokens} tokens replayed with "
+        f"{spec.dispatch.mode} dispatch"
     )
 
 

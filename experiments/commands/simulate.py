@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from experiments.atomic import check_destinations, staged, write_atomic
@@ -16,6 +17,7 @@ from experiments.spec import RunSpec, input_files
 from experiments.tables import read_toml, resolve
 from sim.errors import LawViolation, SimulationError
 from sim.tables import gpus_table, hops_table, layers_table, links_table, utilisation_table
+from workloads import is_config_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +43,8 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         **result.replay.step_metrics(),
     }
     console.print(
-        f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention, {spec.network.kind} "
-        f"network with {spec.network.routing} routing, {_step(spec)}; "
+        f"{result.setting.model.name} on {spec.cluster}, {spec.attention.kind} attention, "
+        f"{spec.network.kind} network with {spec.network.routing} routing, {_step(spec)}; "
         f"{result.setting.workload.source}; {result.replay.tokens} tokens"
     )
     console.print(figures_table({result.placement.policy: figures}, caps=cap_labels(spec)))
@@ -122,4 +124,8 @@ def read_run(path: Path) -> RunSpec:
     cluster = content.get("cluster")
     if isinstance(cluster, str) and cluster.endswith(".toml"):
         content["cluster"] = str(path.parent / cluster)
+    model = content.get("model")
+    if isinstance(model, str) and is_config_path(model):
+        # Unlike a Path, this keeps the slash that tells a folder from a preset.
+        content["model"] = os.path.join(path.parent, model)  # noqa: PTH118
     return with_default_policy(resolve(RunSpec, content, str(path)))

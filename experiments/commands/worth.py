@@ -46,10 +46,10 @@ def run(
 ) -> None:
     """Compare two placement files, print what the move costs and gains, and the verdict.
 
-    The model is that of the old placement; `content` as of a run file.
+    `content` as of a run file; the model, where it names none, is that of the old placement.
     """
     before, after = read_placement(old), read_placement(new)
-    spec = resolve(RunSpec, {**content, "model": before.model}, "worth")
+    spec = resolve(RunSpec, {**content, "model": content.get("model") or before.model}, "worth")
     check_destinations([json_file], inputs=[old, new, *input_files(spec)])
     result = weigh(before, after, spec, names=(str(old), str(new)))
     setting = prepare(spec)
@@ -57,7 +57,7 @@ def run(
     if before.redundant or after.redundant:
         how += f", replicas taken by the rule '{spec.placement.replica_rule}'"
     console.print(
-        f"{spec.model} on {spec.cluster}, {spec.attention.kind} attention; "
+        f"{setting.model.name} on {spec.cluster}, {spec.attention.kind} attention; "
         f"{setting.workload.source}; {setting.workload.trace.tokens} tokens {how}"
     )
     console.print(_moving(result))
