@@ -69,7 +69,8 @@ PlacedModel: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Path of the placements' Hugging Face config.json; by default the preset they name.",
+        help="The placements' model: a preset or the path of a Hugging Face config.json. By "
+        "default the preset that a placement file names; engines' maps name none.",
     ),
 ]
 PolicyName: TypeAlias = Annotated[
@@ -84,13 +85,16 @@ PolicyName: TypeAlias = Annotated[
 ]
 Load: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Recorded loads (logical_count JSON); by default synthetic, R1-like."),
+    typer.Option(
+        help="Recorded loads of any engine (SGLang logical_count JSON or .pt, eplb_load_stats "
+        "lines, EPLB weight); by default synthetic, R1-like."
+    ),
 ]
 Trace: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Recorded choices (npz with topk_ids, seq_lens, or a stored trace): even sequences "
-        "are the profile, odd ones are judged."
+        help="Recorded choices (npz with topk_ids and seq_lens, vLLM's routed_experts, SGLang's "
+        "per_token .pt, or a stored trace): even sequences are the profile, odd ones are judged."
     ),
 ]
 AttentionKind: TypeAlias = Annotated[

@@ -237,8 +237,12 @@ CurveFolder: TypeAlias = Annotated[
         "CSV and figure.",
     ),
 ]
-OldPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement that runs.")]
-NewPlacement: TypeAlias = Annotated[Path, typer.Argument(help="The placement to move to.")]
+OldPlacement: TypeAlias = Annotated[
+    Path, typer.Argument(help="The placement (or engine's map) that runs.")
+]
+NewPlacement: TypeAlias = Annotated[
+    Path, typer.Argument(help="The placement (or engine's map) to move to.")
+]
 Everything: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Also what takes long: all loads and clusters, 64 servers.")
 ]

@@ -10,11 +10,14 @@ from rich.table import Table
 from experiments.atomic import check_destinations
 from experiments.commands.remarks import SAME_BYTES, same_hops
 from experiments.commands.show import console, write_json
+from experiments.errors import ExperimentError
+from experiments.maps import read_map
 from experiments.run import prepare
 from experiments.spec import RunSpec, input_files
 from experiments.tables import resolve
 from experiments.worth import weigh
 from placement import read_placement
+from workloads.readers.peek import peek
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,15 +47,17 @@ def run(
     *,
     json_file: Path | None,
 ) -> None:
-    """Compare two placement files, print what the move costs and gains, and the verdict.
+    """Compare two maps, print what the move costs and gains, and the verdict.
 
-    `content` as of a run file; the model, where it names none, is that of the old placement.
+    Maps are placement files or engines' own. `content` as of a run file; the model, where it names
+    none, is that of the first placement file.
     """
-    before, after = read_placement(old), read_placement(new)
-    spec = resolve(RunSpec, {**content, "model": content.get("model") or before.model}, "worth")
+    named = content.get("model") or _model_named_by(old, new)
+    spec = resolve(RunSpec, {**content, "model": named}, "worth")
     check_destinations([json_file], inputs=[old, new, *input_files(spec)])
-    result = weigh(before, after, spec, names=(str(old), str(new)))
     setting = prepare(spec)
+    before, after = read_map(old, setting), read_map(new, setting)
+    result = weigh(before, after, spec, names=(str(old), str(new)))
     how = f"replayed with {spec.dispatch.mode} dispatch"
     if before.redundant or after.redundant:
         how += f", replicas taken by the rule '{spec.placement.replica_rule}'"
@@ -71,6 +76,18 @@ def run(
         )
     console.print(result.verdict, style="bold")
     write_json(json_file, {"spec": spec.model_dump(mode="json"), **_for_programs(result)})
+
+
+def _model_named_by(*maps: Path) -> str:
+    """Return the model of the first placement file; engines' maps do not name theirs."""
+    foreign = ("unreadable", "json")
+    for path in maps:
+        seen = peek(path)
+        if "experts_on_gpu" in seen.keys or (seen.container in foreign and not seen.keys):
+            return read_placement(path).model
+    raise ExperimentError(
+        f"{maps[0]}: does not name its model, nor does {maps[1]}; give --model, the maps' model"
+    )
 
 
 def _moving(result: Worth) -> str:

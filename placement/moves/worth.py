@@ -183,7 +183,8 @@ class Worth:
     def verdict(self) -> str:
         """One line for people."""
         if self.moved_slots == 0:
-            return "nothing moves: both placements put the same experts on the same GPUs"
+            same = "both placements put the same experts on the same GPUs"
+            return f"nothing moves, {same}: 0 % to gain, leave it"
         tokens = self.break_even_tokens
         if tokens is not None:
             steps = tokens / self.step_tokens
