@@ -121,7 +121,7 @@ def read_content(
     form = map_format(source.form)
     if ranks is None and not form.carries_ranks:
         raise ExperimentError(
-            f"{path}: a {form.name} file does not say on how many GPUs its slots are; give --ranks"
+            f"{path}: the format {form.name} does not say on how many GPUs slots are; give --ranks"
         )
     placement = form.read(path, model=model, ranks=ranks, gpus_per_server=1)
     if gpus_per_server is None and source.form == "topomoe":
@@ -147,7 +147,9 @@ def write_content(
     loads = _counted(content) if isinstance(content, RoutingTrace) else content
     if _one_of(form, "load") == STATS:
         if ranks is None:
-            raise ExperimentError(f"{path}: a {STATS} file names the number of GPUs; give --ranks")
+            raise ExperimentError(
+                f"{path}: the format {STATS} names the number of GPUs; give --ranks"
+            )
         write_atomic(path, writers.vllm_stats_lines(loads, model, ranks))
         return []
     write_atomic(path, LOAD_WRITERS[form](loads, model))
@@ -184,7 +186,7 @@ def _candidates(path: Path, model: MoEModel) -> list[Source]:
     seen = peek(path)
     names: dict[Kind, str | None] = {
         "map": guess_map(seen, model),
-        "load": guess_load(path, seen),
+        "load": guess_load(path, seen, model),
         "trace": guess_trace(path, seen, model),
     }
     return [Source(kind, form, guessed=True) for kind, form in names.items() if form]

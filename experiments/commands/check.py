@@ -9,7 +9,7 @@ from experiments.atomic import check_destinations
 from experiments.commands.show import console, write_json
 from experiments.conversion import READ
 from experiments.errors import ExperimentError
-from experiments.maps import doubled_slots, how_to_load
+from experiments.maps import PROPOSAL, doubled_slots, how_to_load
 from placement import PlacementError
 from placement.engines import ENGINES, engine, refusal
 from placement.formats import check_loads, guess_map, map_format
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LOADS = "sglang-load"
 """Loads that SGLang takes in the place of a map."""
 
+AS_IT_STANDS = "as it stands"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -36,15 +38,14 @@ class Verdict:
     ----------
     engine
         Its name.
-    as_it_stands
-        Whether the file is in a format of this engine; else what `topomoe convert` would write
-        is judged.
+    how
+        What of it is judged: the file as it stands, or what `topomoe convert` would write.
     findings
         Why it would refuse the map or be led astray; empty if it would load it.
     """
 
     engine: str
-    as_it_stands: bool
+    how: str
     findings: tuple[str, ...]
 
     @property
@@ -55,10 +56,9 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """One line for people."""
-        how = "as it stands" if self.as_it_stands else "once converted to a format of it"
         if self.accepted:
-            return f"{self.engine}: would be accepted, {how}"
-        return f"{self.engine}: would be refused, {how}, because {'; '.join(self.findings)}"
+            return f"{self.engine}: would be accepted, {self.how}"
+        return f"{self.engine}: would be refused, {self.how}, because {'; '.join(self.findings)}"
 
 
 def run(
@@ -106,7 +106,7 @@ def _guessed(file: Path, shape: MoEModel) -> str:
         return found
     if not file.exists():
         raise ExperimentError(f"{file}: cannot be read: No such file or directory")
-    if guess_load(file, seen) == LOADS:
+    if guess_load(file, seen, shape) == LOADS:
         return LOADS
     raise ExperimentError(
         f"{file}: no map of experts by its content; name its format with --from: "
@@ -116,8 +116,8 @@ def _guessed(file: Path, shape: MoEModel) -> str:
 
 def _of_loads(file: Path, shape: MoEModel, name: str) -> Verdict:
     if name != "sglang":
-        return Verdict(name, as_it_stands=True, findings=("it holds loads, not a map",))
-    return Verdict(name, as_it_stands=True, findings=tuple(check_loads(file, shape)))
+        return Verdict(name, how=AS_IT_STANDS, findings=("it holds loads, not a map",))
+    return Verdict(name, how=AS_IT_STANDS, findings=tuple(check_loads(file, shape)))
 
 
 def _of_map(
@@ -126,19 +126,30 @@ def _of_map(
     """Judge the file by its own engine's rules, and the placement in it by the others'."""
     if ranks is None and not form.carries_ranks:
         raise ExperimentError(
-            f"{file}: a {form.name} file does not say on how many GPUs its slots are; give --ranks"
+            f"{file}: the format {form.name} does not say on how many GPUs slots are; give --ranks"
         )
     findings = tuple(form.check(file, model=shape, ranks=ranks))
     placement, why = _placed(file, form, shape, ranks)
     verdicts = [
-        Verdict(name, as_it_stands=True, findings=findings)
+        Verdict(name, _how(form), findings)
         if name == form.engine
-        else Verdict(name, as_it_stands=False, findings=_by_rules(placement, why, name))
+        else Verdict(name, _converted(name), _by_rules(placement, why, name))
         for name in names
     ]
     if placement is not None:
         _say(file, form, placement, accepted=not findings)
     return form.engine, verdicts
+
+
+def _how(form: MapFormat) -> str:
+    """Say as what an engine's own file is judged: vLLM reads files of no format yet."""
+    if form.name.startswith(PROPOSAL):
+        return "in a format that is a proposal to it"
+    return AS_IT_STANDS if form.engine != "vllm" else "as the table of its EPLB"
+
+
+def _converted(name: str) -> str:
+    return f"once converted to a format {'proposed to it' if name == 'vllm' else 'of its own'}"
 
 
 def _placed(
@@ -152,7 +163,7 @@ def _placed(
 
 def _by_rules(placement: Placement | None, why: str, name: str) -> tuple[str, ...]:
     if placement is None:
-        return (why,)
+        return (f"there is nothing to convert: {why}",)
     against = refusal(placement, ENGINES[name])
     return () if against is None else (against,)
 

@@ -107,7 +107,8 @@ def _gains(result: Worth) -> Table:
     old, new = result.old, result.new
     for name, label, scale in _ROWS:
         before, after = getattr(old, name), getattr(new, name)
-        saved = 100 * (before - after) / before if before > 0 else 0.0
+        # Adding 0 turns the -0.00 of rounding into 0.00.
+        saved = round(100 * (before - after) / before, 2) + 0.0 if before > 0 else 0.0
         table.add_row(label, f"{before * scale:,.4f}", f"{after * scale:,.4f}", f"{saved:.2f} %")
     return table
 

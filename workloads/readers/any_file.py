@@ -67,7 +67,7 @@ def read_load(path: str | PathLike[str], model: MoEModel, *, form: str | None = 
     WorkloadError
         The file cannot be read or does not fit; one line naming file, key and place.
     """
-    form = form or guess_load(path, peek(path)) or "sglang-load"
+    form = form or guess_load(path, peek(path), model) or "sglang-load"
     return _reader(LOADS, form, "loads")(path, model)
 
 
@@ -85,7 +85,7 @@ def read_trace(
     return _reader(TRACES, form, "traces")(path, model)
 
 
-def guess_load(path: str | PathLike[str], seen: Peek) -> str | None:
+def guess_load(path: str | PathLike[str], seen: Peek, model: MoEModel) -> str | None:
     """Name the format of a file that holds loads; None where it seems to hold none.
 
     Raises
@@ -99,7 +99,9 @@ def guess_load(path: str | PathLike[str], seen: Peek) -> str | None:
         return "sglang-load"
     if "eplb_load_stats" in seen.keys:
         return "vllm-proposal-stats"
-    alone = seen.header is not None and seen.header.dtype.kind in "iuf" and _axes(seen) == 2
+    header = seen.header
+    alone = header is not None and header.dtype.kind in "iuf" and _axes(seen) == 2
+    alone = alone and header is not None and header.shape[1] == model.experts
     return "eplb-load" if "weight" in seen.keys or alone else None
 
 
