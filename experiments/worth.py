@@ -10,13 +10,14 @@ from experiments.choice import check_fits, evaluated
 from experiments.replaying import replay
 from experiments.run import prepare
 from placement.memory import slot_bytes
-from placement.moves.worth import StepFigures, Worth, transfers, worth
+from placement.moves.worth import StepFigures, Worth, saving_error, transfers, worth
 
 if TYPE_CHECKING:
     from experiments.run import Setting
     from experiments.spec import RunSpec
     from placement import Placement
     from placement.moves.worth import Transfers
+    from sim import SimResult
     from topologies import Router
 
 
@@ -51,13 +52,18 @@ def weigh(
         check_fits(placement, setting.problem, name)
     moves = transfers(old, new, server_distance=setting.router.server_distance())
     weight = slot_bytes(setting.model, bytes_per_parameter=spec.placement.bytes_per_parameter)
+    replays = [replay(spec, setting, placement) for placement in (old, new)]
+    changed = np.unique(moves.layer)
+    before, after = ((each.layer_end_s - each.layer_start_s)[changed] for each in replays)
+    rule = spec.placement.replica_rule
     return worth(
         moves,
         gpus_per_server=old.gpus_per_server,
         bytes_per_slot=weight,
         moving_s=moving_seconds(moves, setting.router, bytes_per_slot=weight),
-        steps=(_figures(old, spec, setting), _figures(new, spec, setting)),
+        steps=(_figures(old, setting, rule, replays[0]), _figures(new, setting, rule, replays[1])),
         step_tokens=setting.workload.trace.tokens,
+        scatter_s=saving_error(before, after),
     )
 
 
@@ -74,9 +80,8 @@ def moving_seconds(moves: Transfers, router: Router, *, bytes_per_slot: int) -> 
     return float((carried / router.cluster.bandwidth_Bps).max() + latency.max())
 
 
-def _figures(placement: Placement, spec: RunSpec, setting: Setting) -> StepFigures:
-    result = replay(spec, setting, placement)
-    expected = evaluated(placement, setting, spec.placement.replica_rule)
+def _figures(placement: Placement, setting: Setting, rule: str, result: SimResult) -> StepFigures:
+    expected = evaluated(placement, setting, rule)
     return StepFigures(
         expected_hops=expected.hops_per_token_layer,
         profile_balance_gpu=expected.balance_gpu,

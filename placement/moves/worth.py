@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 NOTHING = 1e-9
 """Relative gains below this are rounding."""
 
+ERRORS = 2.0
+"""Standard errors within which a gain of a replayed batch may be the batch's own luck."""
+
+
+FEWEST_LAYERS = 10
+"""Fewest layers from whose savings a scatter is told."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transfers:
@@ -145,6 +152,9 @@ class Worth:
         The same step under both placements.
     step_tokens
         Its tokens.
+    scatter_s
+        Standard error of the seconds saved, from how the saving differs between layers; 0 where
+        it is not known.
     """
 
     slots: int
@@ -155,6 +165,7 @@ class Worth:
     old: StepFigures
     new: StepFigures
     step_tokens: int
+    scatter_s: float = 0.0
 
     @property
     def hops_gain(self) -> float:
@@ -167,6 +178,17 @@ class Worth:
         return _gain(self.old.step_s, self.new.step_s)
 
     @property
+    def by_chance(self) -> bool:
+        """Whether other tokens may well turn the step's gain, or loss, into its opposite.
+
+        The profile promises nothing on hops or balance, and what the replayed batch shows is
+        within its scatter.
+        """
+        old, new = self.old, self.new
+        promised = max(self.hops_gain, _gain(old.profile_balance_gpu, new.profile_balance_gpu))
+        return promised <= 0 and 0 < abs(self.step_gain) * old.step_s <= ERRORS * self.scatter_s
+
+    @property
     def gained_s_per_token(self) -> float:
         """Seconds saved per token of the step; negative where the new placement is slower."""
         return self.step_gain * self.old.step_s / self.step_tokens
@@ -175,7 +197,7 @@ class Worth:
     def break_even_tokens(self) -> float | None:
         """Tokens until the moving time is earned back; None is never."""
         gained = self.gained_s_per_token
-        if self.moved_slots == 0 or gained <= 0:
+        if self.moved_slots == 0 or gained <= 0 or self.by_chance:
             return None
         return self.moving_s / gained
 
@@ -189,6 +211,13 @@ class Worth:
         if tokens is not None:
             steps = tokens / self.step_tokens
             return f"worth it after {tokens:,.0f} tokens ({steps:,.1f} steps of this batch)"
+        if self.by_chance:
+            share = 100 / self.old.step_s
+            return (
+                f"never: 0 % to gain, leave it; the step's {100 * self.step_gain:+.2g} % are "
+                f"within the scatter of this batch (standard error {share * self.scatter_s:.2g} "
+                "%), and the profile promises nothing"
+            )
         if self.step_gain == 0:
             return "never: 0 % to gain, leave it"
         return f"never: the step gets {-100 * self.step_gain:.2g} % longer, leave it"
@@ -202,6 +231,7 @@ def worth(
     moving_s: float,
     steps: tuple[StepFigures, StepFigures],
     step_tokens: int,
+    scatter_s: float = 0.0,
 ) -> Worth:
     """Weigh a move from its transfers, their time, and a step under both placements.
 
@@ -215,6 +245,8 @@ def worth(
         Seconds that all transfers take together.
     steps, step_tokens
         The same tokens under the old and under the new placement, and how many.
+    scatter_s
+        Standard error of the seconds saved, see `saving_error`; 0 where it is not known.
 
     Raises
     ------
@@ -233,7 +265,29 @@ def worth(
         old=steps[0],
         new=steps[1],
         step_tokens=step_tokens,
+        scatter_s=scatter_s,
     )
+
+
+def saving_error(old: NDArray[np.float64], new: NDArray[np.float64]) -> float:
+    """Return the standard error of the seconds saved over layers of the same batch.
+
+    Layers route independently of each other, or nearly, so their savings are that many draws.
+
+    Parameters
+    ----------
+    old, new
+        float64 [layers]: seconds of the layers that changed, under both placements.
+
+    Returns
+    -------
+    float
+        sqrt(n) times the standard deviation of the savings; 0 below `FEWEST_LAYERS`, too few to
+        tell.
+    """
+    if len(old) < FEWEST_LAYERS:
+        return 0.0
+    return float(np.sqrt(len(old)) * np.std(old - new, ddof=1))
 
 
 def _cells(placement: Placement) -> NDArray[np.int64]:

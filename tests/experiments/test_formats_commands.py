@@ -11,8 +11,9 @@ import pytest
 from experiments import formats
 from experiments.cli import status
 from experiments.conversion import READ, WRITTEN
+from experiments.workload import load_workload
 from placement import Placement, placement_json, read_placement
-from workloads import RoutingTrace, StoredTrace, TraceWriter, read_load, read_trace
+from workloads import RoutingTrace, StoredTrace, TraceWriter, model, read_load, read_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,10 +96,10 @@ def test_servers_of_a_placement_file(here: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_loads_and_traces_are_converted(
-    here: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    here: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A trace goes through all formats of traces and is counted into loads."""
-    shape = tiny_model(request)
+    shape = model("Tiny")
     source = tiny.folder / "trace.npz"
     trace = read_trace(source, shape)
     path = source
@@ -117,19 +118,9 @@ def test_loads_and_traces_are_converted(
         assert np.array_equal(read_load(here / "back", shape).total, counts)
 
 
-def tiny_model(request: pytest.FixtureRequest) -> MoEModel:
-    """Return the small model of the fixtures."""
-    from workloads import model  # noqa: PLC0415  a preset of the fixture's
-
-    assert request
-    return model("Tiny")
-
-
-def test_what_a_format_leaves_out_is_said(
-    here: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
-) -> None:
+def test_what_a_format_leaves_out_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Phases and domains stay in a stored trace; npz drops them, and steps are added up."""
-    shape = tiny_model(request)
+    shape = model("Tiny")
     ids = np.tile(np.arange(6).reshape(1, 3, 2), (6, 1, 1))
     about = {"model": "Tiny", "experts": 16, "layers": 3, "top_k": 2, "source": "test"}
     with TraceWriter(here / "a.trace", **about) as out:
@@ -309,6 +300,26 @@ def test_worth_asks_for_the_model_where_no_map_names_it(
     (here / "own.json").write_text(placement_json(own))
     assert status(["worth", str(one), "own.json", *cluster]) == 0
     assert "nothing moves" in capsys.readouterr().out
+
+
+def test_worth_calls_chance_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loads without any difference between experts leave nothing to gain, whatever is drawn."""
+    monkeypatch.chdir(tmp_path)
+    load_workload.cache_clear()
+    shape = model("DeepSeekMoE-16B")
+    rows = [[int(layer in shape.moe_layers)] * 64 for layer in range(shape.hidden_layers)]
+    (tmp_path / "even.json").write_text(json.dumps({"logical_count": rows}))
+    asked = ["--cluster", "ep32", "--load", "even.json", "--tokens", "2048"]
+    place = ["place", *asked, "--model", shape.name, "--layer-slots", "16", "--server-slots", "432"]
+    for policy in ("contiguous", "round-robin"):
+        assert status([*place, "--policy", policy, "--out", f"{policy}.json"]) == 0
+    capsys.readouterr()
+    assert status(["worth", "contiguous.json", "round-robin.json", *asked]) == 0
+    said_ = " ".join(capsys.readouterr().out.split())
+    assert "never: 0 % to gain, leave it; the step's" in said_
+    assert "are within the scatter of this batch" in said_
 
 
 def test_help_names_the_formats_there_are() -> None:

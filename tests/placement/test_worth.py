@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement import Placement, PlacementError
-from placement.moves.worth import StepFigures, Worth, transfers, worth
+from placement.moves.worth import StepFigures, Worth, saving_error, transfers, worth
 
 STEP = StepFigures(
     expected_hops=10.0,
@@ -136,6 +136,41 @@ def test_nothing_gained_is_never_worth_it() -> None:
         assert weigh(step_s).break_even_tokens is None
     assert weigh(1.0).verdict == "never: 0 % to gain, leave it"
     assert weigh(1.25).verdict == "never: the step gets 25 % longer, leave it"
+
+
+def test_what_may_be_chance_is_no_gain() -> None:
+    """A gain within two standard errors counts only where the profile promises one."""
+    lucky = replace(weigh(0.98, hops=STEP.expected_hops), scatter_s=0.011)
+    assert lucky.break_even_tokens is None
+    assert lucky.verdict == (
+        "never: 0 % to gain, leave it; the step's +2 % are within the scatter of this batch "
+        "(standard error 1.1 %), and the profile promises nothing"
+    )
+    assert replace(lucky, scatter_s=0.009).verdict.startswith("worth it after")
+    assert replace(weigh(0.98, hops=9.0), scatter_s=0.011).verdict.startswith("worth it after")
+    slower = replace(weigh(1.02, hops=STEP.expected_hops), scatter_s=0.011)
+    assert slower.verdict.startswith("never: 0 % to gain, leave it; the step's -2 %")
+
+
+def test_the_error_of_a_saving() -> None:
+    """Savings 0 and 2 ms in turn over ten layers: a deviation of 1.054 ms, times sqrt(10)."""
+    old, new = np.full(10, 3e-3), np.tile([3e-3, 1e-3], 5)
+    # Squared deviations of 1 ms each: sqrt(10 / 9) ms a layer.
+    assert saving_error(old, new) == pytest.approx(1e-3 * (10 / 9) ** 0.5 * 10**0.5)
+    assert saving_error(old[:9], new[:9]) == 0.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_the_error_is_that_of_repeated_batches(seed: int) -> None:
+    """Over 500 batches of 58 layers the total saving scatters as one batch's error says."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    savings = rng.exponential(1.0, (500, 58))
+    zeros = np.zeros(58)
+    errors = [saving_error(batch, zeros) for batch in savings]
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(
+        savings.sum(axis=1).std(ddof=1), rel=0.2
+    )
 
 
 def test_nothing_moves() -> None:
