@@ -14,10 +14,12 @@ from workloads import (
     lint_trace,
     load_statistics,
     model,
-    read_logical_count,
+    read_load,
     read_trace,
     trace_statistics,
 )
+from workloads.readers.any_file import guess_load, guess_trace
+from workloads.readers.peek import peek
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +85,11 @@ def read_recording(path: Path, model_name: str | None) -> Recording:
         return _of_trace(path, StoredTrace.open(path, model(model_name) if model_name else None))
     shape = model(model_name or DEFAULT_MODEL)
     try:
+        if guess_trace(path, seen := peek(path), shape) is not None:
+            return _of_trace(path, read_trace(path, shape))
+        if guess_load(path, seen, shape) is not None:
+            return _of_load(path, shape)
+        # What is damaged is named by the reader of what it seems to be.
         if path.suffix == ".npz":
             return _of_trace(path, read_trace(path, shape))
         if path.suffix == ".json":
@@ -91,8 +98,8 @@ def read_recording(path: Path, model_name: str | None) -> Recording:
         hint = "" if model_name else f" (taken for {DEFAULT_MODEL}; --model names another)"
         raise ExperimentError(f"{error}{hint}") from error
     raise ExperimentError(
-        f"{path}: expected recorded loads (.json), recorded choices (.npz) or the folder of a "
-        "stored trace"
+        f"{path}: expected recorded loads (.json), recorded choices (.npz), the folder of a "
+        "stored trace, or what an engine records"
     )
 
 
@@ -104,6 +111,6 @@ def _of_trace(path: Path, trace: RoutingTrace | StoredTrace) -> Recording:
 
 
 def _of_load(path: Path, shape: MoEModel) -> Recording:
-    load = read_logical_count(path, shape).load
+    load = read_load(path, shape).profile().load
     figures = load_statistics(load, source=path.name)
     return Recording(path, load, figures, lint_load(load, top_k=shape.top_k), None)

@@ -53,8 +53,8 @@ def _check_layers(table: dict[Any, Any], model: MoEModel) -> None:
             else ("no MoE layer")
         )
         raise PlacementError(
-            f"{ASSIGNMENTS}: key {key!r} is {what}; expected the MoE layers of {model.name} by "
-            f"their absolute numbers, {run}"
+            f"{ASSIGNMENTS}: key {str(key)[:40]} is {what}; expected the MoE layers of "
+            f"{model.name} by their absolute numbers, {run}"
         )
     missing = [layer for layer in moe if layer not in table]
     if missing:

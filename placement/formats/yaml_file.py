@@ -60,7 +60,9 @@ def _built(events: Iterable[Any]) -> Any:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in anchors:
-                raise PlacementError(f"line {line}: alias *{event.anchor} of nothing before it")
+                raise PlacementError(
+                    f"line {line}: alias *{event.anchor[:40]} of nothing before it"
+                )
             _add(stack[-1], anchors[event.anchor], line)
         elif isinstance(event, yaml.ScalarEvent):
             value = _scalar(event, line)
@@ -90,7 +92,7 @@ def _add(parent: _Open, value: Any, line: int) -> None:
     elif not isinstance(value, str | int):
         raise PlacementError(f"line {line}: a key is a list or a map, expected a name or a number")
     elif value in parent.value:
-        raise PlacementError(f"line {line}: key {value!r} stands twice, expected once")
+        raise PlacementError(f"line {line}: key {str(value)[:40]!r} stands twice, expected once")
     else:
         parent.keys.append(value)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from experiments import formats
 from experiments.cli import status
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
     from conftest import Tiny
 
-    from workloads import MoEModel
 
 ROWS = [[*range(16)], [*range(15, -1, -1)], [*range(0, 16, 2), *range(1, 16, 2)]]
 """Three layers of Tiny's 16 experts; on 8 GPUs, two slots each."""
@@ -300,6 +301,26 @@ def test_worth_asks_for_the_model_where_no_map_names_it(
     (here / "own.json").write_text(placement_json(own))
     assert status(["worth", str(one), "own.json", *cluster]) == 0
     assert "nothing moves" in capsys.readouterr().out
+
+
+SEEDS = (
+    json.dumps({"physical_to_logical_map": ROWS}),
+    json.dumps({"logical_count": [[1] * 16] * 3}),
+    json.dumps({"expert_to_ep_rank": [i // 2 for i in range(16)]}),
+    "num_slots: 16\ninitial_global_assignments: {0: [1], 1: [2], 2: [3]}",
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.sampled_from(SEEDS), cut=st.integers(0, 200), junk=st.binary(max_size=8))
+def test_garbled_files_never_trace_back(here: Path, seed: str, cut: int, junk: bytes) -> None:
+    """Whatever a file holds, `check` and `convert` end with status 0 or 2."""
+    path = here / "garbled"
+    path.write_bytes(seed.encode()[:cut] + junk + seed.encode()[cut:])
+    assert run("check", path, "--ranks", 8) in (0, 2)
+    assert run("convert", path, here / "new", "--to", "sglang", "--ranks", 8) in (0, 2)
 
 
 def test_worth_calls_chance_by_its_name(

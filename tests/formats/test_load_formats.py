@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -347,6 +348,12 @@ def test_keys_that_stand_twice_are_refused(file: Path, tiny: MoEModel) -> None:
     content = b'{"weight": [[1,1,1,1],[1,1,1,1]], "weight": [[2,2,2,2],[1,1,1,1]]}'
     message = refused(LOADS["eplb-load"], file, content, tiny)
     assert "key 'weight' stands twice in an object" in message
+    buffer = io.BytesIO(npz(weight=np.array(WEIGHT["weight"])))
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "a") as archive:
+        warnings.simplefilter("ignore", UserWarning)
+        archive.writestr("weight.npy", npy(np.ones((2, 4))))
+    message = refused(LOADS["eplb-load"], file, buffer.getvalue(), tiny)
+    assert "key 'weight' stands twice in the archive" in message
 
 
 @pytest.mark.real_data

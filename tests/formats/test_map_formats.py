@@ -396,6 +396,8 @@ def test_each_rule_is_one_line(
         (("  1: [", "  # ["), "layer 1 is missing; expected the MoE layers of tiny by their"),
         (("num_slots: 6", "num_slots: 5"), "[1]: 6 slots, expected 5 (num_slots)"),
         (("num_slots: 6", "num_slots: 6\nslots: 1"), "unknown key 'slots'"),
+        (("num_slots: 6", "num_slots: 6\n7: 1"), "unknown key '7'"),
+        (("num_slots: 6", "6: 6"), "key 'num_slots' is missing; keys there are: '6', 'layer_upda"),
         (("num_slots: 6", "num_slots: 6\nnum_slots: 6"), "line 3: key 'num_slots' stands twice"),
         (("num_slots: 6", "num_slots: 0x6"), "number '0x6', expected plain decimal"),
         (("num_slots: 6", "num_slots: 06"), "number '06', expected plain decimal"),

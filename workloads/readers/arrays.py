@@ -135,8 +135,10 @@ def npz_array(
     with _readable("npz"), zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if f"{key}.npy" not in names:
-            have = ", ".join(repr(name.removesuffix(".npy")) for name in names[:5]) or "none"
+            have = ", ".join(repr(name.removesuffix(".npy")[:40]) for name in names[:5]) or "none"
             raise WorkloadError(f"key {key!r} is missing; keys there are: {have}")
+        if names.count(f"{key}.npy") > 1:
+            raise WorkloadError(f"key {key!r} stands twice in the archive, expected once")
         info = archive.getinfo(f"{key}.npy")
         with archive.open(info) as member:
             header = _header(member)
@@ -205,7 +207,8 @@ def _readable(kind: str) -> Iterator[None]:
     except WorkloadError:
         raise
     except DAMAGE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        # Errors of zipfile repeat what stands in the file.
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise WorkloadError(f"not a readable {kind} file (truncated?): {reason}") from None
     except OSError as error:
         raise WorkloadError(f"cannot be read: {error.strerror or error}") from None

@@ -103,7 +103,7 @@ def check_keys(
     if unknown:
         are = "is" if len(allowed) == 1 else "are"
         raise WorkloadError(
-            f"{prefix}unknown key {unknown[0]!r}: only {_quoted(allowed)} {are} allowed"
+            f"{prefix}unknown key {str(unknown[0])[:40]!r}: only {_quoted(allowed)} {are} allowed"
         )
     return document
 
@@ -197,7 +197,7 @@ def _shown(value: Any) -> str:
 
 
 def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names)
+    return ", ".join(repr(str(name)[:40]) for name in names)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -205,5 +205,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         stands = Counter(key for key, _ in pairs)
         twice = next(key for key, times in stands.items() if times > 1)
-        raise WorkloadError(f"key {twice!r} stands twice in an object, expected once")
+        raise WorkloadError(f"key {twice[:40]!r} stands twice in an object, expected once")
     return found
