@@ -8,6 +8,9 @@ the leaf of rail i) may use another card than the GPU's own, by one of these rul
   card: the message stays on the destination's rail (NCCL calls it PXN);
 - ``receiver``: out on the own rail, to the GPU of the destination's server at the own place, and
   over NVLink from there.
+
+Where several cards of a server are on one leaf, a GPU whose own card is on the right rail already
+uses that.
 """
 
 from __future__ import annotations
@@ -59,11 +62,13 @@ class Cards:
         self, src: NDArray[np.int64], dst: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the GPUs whose cards send and receive; of pairs in different servers."""
-        width = self._cluster.gpus_per_server
+        width, leaf = self._cluster.gpus_per_server, self._cluster.leaf_of_gpu
         if self._rule == "sender":
-            return src - src % width + dst % width, dst
+            out = src - src % width + dst % width
+            return np.where(leaf[out] == leaf[src], src, out), dst
         if self._rule == "receiver":
-            return src, dst - dst % width + src % width
+            into = dst - dst % width + src % width
+            return src, np.where(leaf[into] == leaf[dst], dst, into)
         return src, dst
 
     def switches(

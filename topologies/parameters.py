@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from topologies.errors import TopologyError
+from topologies.parts import PLACES, with_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
     from topologies.cluster import Cluster
 
 
-class Builder(Protocol):
-    """Validated parameters of one kind of fabric; a dataclass."""
+class Parameters(Protocol):
+    """A dataclass of validated parameters."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+class Builder(Parameters, Protocol):
+    """Validated parameters of one kind of fabric."""
+
     builder: ClassVar[str]
 
     def build(self, name: str | None = None) -> Cluster:
@@ -29,7 +35,7 @@ B = TypeVar("B", bound=Builder)
 
 
 def make(kind: type[B], parameters: Mapping[str, Any]) -> B:
-    """Return the builder of that kind with these parameters.
+    """Return the builder of that kind with these parameters, parts named in them resolved.
 
     Raises
     ------
@@ -37,20 +43,21 @@ def make(kind: type[B], parameters: Mapping[str, Any]) -> B:
         If a name is unknown or missing (saying which are allowed), or a value is refused.
     """
     known = fields(kind)
-    allowed = ", ".join(item.name for item in known)
+    names = [item.name for item in known]
+    allowed = ", ".join([*names, *(place for place in PLACES if place not in names)])
     for name in parameters:
-        if name not in {item.name for item in known}:
+        if name not in names and name not in PLACES:
             raise TopologyError(f"{kind.builder}: unknown parameter {name!r}; allowed: {allowed}")
     for item in known:
         if item.default is MISSING and item.name not in parameters:
             raise TopologyError(f"{kind.builder}: missing parameter {item.name!r}")
     try:
-        return kind(**parameters)
+        return kind(**with_parts(parameters, names))
     except TopologyError as error:
         raise TopologyError(f"{kind.builder}: {error}") from None
 
 
-def resolved(builder: Builder) -> dict[str, Any]:
+def resolved(builder: Parameters) -> dict[str, Any]:
     """Return every parameter with its value, defaults included, ready for JSON and TOML."""
     return {
         name: list(value) if isinstance(value, tuple) else value

@@ -9,8 +9,14 @@ from topologies.checks import shown
 from topologies.dragonfly import Dragonfly
 from topologies.errors import TopologyError
 from topologies.fat_tree import FatTree
+from topologies.full_mesh import FullMesh
+from topologies.leaf_spine import LeafSpine
+from topologies.multi_plane import MultiPlane
 from topologies.parameters import make, resolved
 from topologies.rail import Rail
+from topologies.scale_up import ScaleUp
+from topologies.slim_fly import SlimFly
+from topologies.torus import Torus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +24,10 @@ if TYPE_CHECKING:
     from topologies.cluster import Cluster
     from topologies.parameters import Builder
 
-BUILDERS: dict[str, type[Builder]] = {kind.builder: kind for kind in (Dragonfly, FatTree, Rail)}
+BUILDERS: dict[str, type[Builder]] = {
+    kind.builder: kind
+    for kind in (Dragonfly, FatTree, FullMesh, LeafSpine, MultiPlane, Rail, ScaleUp, SlimFly, Torus)
+}
 """Parameter class of every builder, by name."""
 
 _KEYS = ("builder", "name", "parameters")

@@ -118,8 +118,8 @@ def test_left_out_parameters_make_no_difference() -> None:
     [
         ("builder = ", "is not TOML: Invalid value"),
         (
-            GOOD.replace("fat-tree", "torus"),
-            "unknown builder 'torus'; allowed: dragonfly, fat-tree, rail",
+            GOOD.replace("fat-tree", "hypercube"),
+            "unknown builder 'hypercube'; allowed: dragonfly, fat-tree, full-mesh, leaf-spine, ",
         ),
         ("rack = 3\n" + GOOD, "unknown key 'rack'; allowed: builder, name, parameters"),
         (GOOD.replace("pods = 2", "pod = 2", 1), "fat-tree: unknown parameter 'pod'; allowed: "),
@@ -158,6 +158,47 @@ def test_unreadable_files(tmp_path: Path) -> None:
             read_cluster(path)
 
 
+SMALLEST: dict[str, dict[str, Any]] = {
+    "fat-tree": {"leaves_per_pod": 2, "servers_per_leaf": 1, "aggregations_per_pod": 2},
+    "dragonfly": {"a": 4, "p": 1, "h": 2, "groups": 5},
+    "rail": {"groups": 2, "servers_per_group": 2, "spines": 2},
+    "full-mesh": {"switches": 3},
+    "leaf-spine": {"leaves": 2, "servers_per_leaf": 1, "spines": 2},
+    "multi-plane": {"planes": 2, "leaves": 2, "servers_per_leaf": 1, "spines": 2},
+    "scale-up": {"domains": 2, "spines": 2},
+    "slim-fly": {"q": 5},
+    "torus": {"dims": [2, 2]},
+}
+
+LARGE: dict[str, dict[str, Any]] = {
+    "fat-tree": {
+        "pods": 10,
+        "leaves_per_pod": 8,
+        "servers_per_leaf": 16,
+        "aggregations_per_pod": 8,
+        "cores_per_aggregation": 8,
+    },
+    "dragonfly": {"a": 8, "p": 4, "h": 5, "groups": 41},
+    "rail": {"groups": 20, "servers_per_group": 64, "spines": 32},
+    "full-mesh": {"switches": 1250},
+    "leaf-spine": {"leaves": 40, "servers_per_leaf": 32, "spines": 32},
+    "multi-plane": {"planes": 4, "leaves": 20, "servers_per_leaf": 64, "spines": 32},
+    "scale-up": {"domains": 144, "domains_per_group": 8, "spines": 36},
+    "slim-fly": {"q": 9},
+    "torus": {"dims": [10, 10, 13]},
+}
+
+
+@pytest.mark.parametrize("builder", sorted(BUILDERS))
+def test_ten_thousand_gpus(builder: str) -> None:
+    """Every builder makes clusters of 10,000 GPUs, and routes between the farthest of them."""
+    cluster = ClusterSpec(builder, LARGE[builder]).build()
+    assert 9_000 <= cluster.gpus <= 11_000
+    hops = Router(cluster).hops([0, 1], [cluster.gpus - 1, 1])
+    assert hops[0] >= 2
+    assert hops[1] == 0
+
+
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -177,6 +218,12 @@ _VALUES = st.recursive(
             "planes",
             "oversubscription",
             "arrangement",
+            "dims",
+            "leaves",
+            "rails",
+            "q",
+            "host",
+            "cable",
             "zz",
         ]
     )
@@ -185,13 +232,9 @@ _VALUES = st.recursive(
 )
 def test_any_value_is_taken_or_refused_cleanly(builder: str, name: str, value: Any) -> None:
     """Whatever stands in a file, the answer is a spec or one line of TopologyError."""
-    good = {
-        "fat-tree": {"leaves_per_pod": 2, "servers_per_leaf": 1, "aggregations_per_pod": 2},
-        "dragonfly": {"a": 4, "p": 1, "h": 2, "groups": 5},
-        "rail": {"groups": 2, "servers_per_group": 2, "spines": 2},
-    }[builder]
+    parameters = {**SMALLEST[builder], name: value}
     try:
-        ClusterSpec.from_mapping({"builder": builder, "parameters": {**good, name: value}})
+        ClusterSpec.from_mapping({"builder": builder, "parameters": parameters})
     except TopologyError as error:
         assert "\n" not in str(error)  # noqa: PT017  either outcome is right
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TREE = {"servers_per_leaf": 2, "gpus_per_server": 2}
+_PLANES = {"planes": 2, "leaves": 2, "servers_per_leaf": 2, "spines": 2, "gpus_per_server": 4}
+_DOMAINS = {"domains": 4, "spines": 2, "gpus_per_server": 6, "rails": 2, "domains_per_group": 2}
+_TREES = ("fat-tree", "two-level", "sparse-tree", "rail", "planes", "leaf-spine")
+_TREES += ("multi-plane", "scale-up")
 _RAIL = {"groups": 2, "servers_per_group": 2, "gpus_per_server": 3, "spines": 2}
 SPECS: dict[str, ClusterSpec] = {
     "fat-tree": ClusterSpec(
@@ -29,7 +33,7 @@ SPECS: dict[str, ClusterSpec] = {
             "oversubscription": [2.0, 1.5],
         },
     ),
-    "leaf-spine": ClusterSpec(
+    "two-level-tree": ClusterSpec(
         "fat-tree", {**_TREE, "leaves_per_pod": 4, "aggregations_per_pod": 3}
     ),
     "sparse-tree": ClusterSpec(
@@ -56,6 +60,18 @@ SPECS: dict[str, ClusterSpec] = {
     "rail-sender": ClusterSpec("rail", {**_RAIL, "rail_rule": "sender"}),
     "rail-receiver": ClusterSpec("rail", {**_RAIL, "rail_rule": "receiver"}),
     "planes": ClusterSpec("rail", {**_RAIL, "planes": True, "rail_rule": "sender"}),
+    "leaf-spine": ClusterSpec(
+        "leaf-spine", {**_TREE, "leaves": 3, "spines": 2, "cables_per_spine": 2}
+    ),
+    "multi-plane": ClusterSpec("multi-plane", _PLANES),
+    "multi-plane-receiver": ClusterSpec("multi-plane", {**_PLANES, "rail_rule": "receiver"}),
+    "scale-up": ClusterSpec("scale-up", _DOMAINS),
+    "scale-up-sender": ClusterSpec("scale-up", {**_DOMAINS, "rail_rule": "sender"}),
+    "torus": ClusterSpec("torus", {"dims": [3, 4], "gpus_per_server": 2}),
+    "torus-3d": ClusterSpec("torus", {"dims": [2, 3, 4], "gpus_per_server": 1}),
+    "grid": ClusterSpec("torus", {"dims": [3, 3], "wrap": False, "gpus_per_server": 2}),
+    "full-mesh": ClusterSpec("full-mesh", {"switches": 5, "gpus_per_server": 2}),
+    "slim-fly": ClusterSpec("slim-fly", {"q": 4, "p": 1, "gpus_per_server": 1}),
 }
 NAMES = [*SPECS, "graph"]
 
@@ -73,7 +89,7 @@ def built(name: str) -> Cluster:
 def fits(name: str, rule: str) -> bool:
     """Say whether the rule has a meaning on the fabric."""
     if rule == "dmodk":
-        return name != "graph" and not name.startswith("dragonfly")
+        return name.startswith(_TREES)
     if rule in ("valiant", "ugal"):
         return name.startswith("dragonfly")
     return True
@@ -180,11 +196,13 @@ def dijkstra(cluster: Cluster) -> dict[Any, dict[Any, int]]:
 
 def card(cluster: Cluster, src: int, dst: int) -> tuple[int, int]:
     """Return the GPUs whose cards carry a message between two servers, by the rule's words."""
-    width = cluster.gpus_per_server
+    width, leaf = cluster.gpus_per_server, cluster.leaf_of_gpu
     if cluster.rail_rule == "sender":
-        return src // width * width + dst % width, dst
+        out = src // width * width + dst % width
+        return (src if leaf[out] == leaf[src] else out), dst
     if cluster.rail_rule == "receiver":
-        return src, dst // width * width + src % width
+        into = dst // width * width + src % width
+        return src, (dst if leaf[into] == leaf[dst] else into)
     return src, dst
 
 
