@@ -1,14 +1,19 @@
 """What the cluster is: GPUs, switches, links, and the routes between GPUs."""
 
 from topologies.cluster import Cluster, LinkClass
+from topologies.custom import Links
 from topologies.dragonfly import Dragonfly, dragonfly
+from topologies.edge_list import Edges
 from topologies.errors import RoutingError, TopologyError
 from topologies.fat_tree import FatTree, fat_tree, k_ary_fat_tree
 from topologies.files import read_cluster
 from topologies.full_mesh import FullMesh, full_mesh
-from topologies.graph import to_networkx
+from topologies.graph import from_networkx, to_networkx
+from topologies.graphml import GraphFile
 from topologies.leaf_spine import LeafSpine, leaf_spine
 from topologies.links import ServerLinks, from_links
+from topologies.measured import Measured
+from topologies.measured_cost import MeasuredCost
 from topologies.multi_plane import MultiPlane, multi_plane
 from topologies.parts import PARTS, Part
 from topologies.paths import LinkUsage, Paths
@@ -27,11 +32,16 @@ __all__ = [
     "Cluster",
     "ClusterSpec",
     "Dragonfly",
+    "Edges",
     "FatTree",
     "FullMesh",
+    "GraphFile",
     "LeafSpine",
     "LinkClass",
     "LinkUsage",
+    "Links",
+    "Measured",
+    "MeasuredCost",
     "MultiPlane",
     "Part",
     "Paths",
@@ -47,6 +57,7 @@ __all__ = [
     "dragonfly",
     "fat_tree",
     "from_links",
+    "from_networkx",
     "full_mesh",
     "k_ary_fat_tree",
     "leaf_spine",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from topologies.measured_cost import MeasuredCost
+
 
 class LinkClass(IntEnum):
     """What a directed link is made of."""
@@ -65,6 +67,9 @@ class Cluster:
         Which network cards two GPUs of different servers use by default: ``direct`` (their own),
         or, where a server's cards sit on several leaves, ``sender`` or ``receiver`` (see
         `topologies.cards`).
+    measured
+        Costs between servers that were measured, which `Router.server_distance` gives instead of
+        hops; None where hops count.
     notes
         What a reader should know of the build, such as ports left without a cable.
 
@@ -93,6 +98,7 @@ class Cluster:
     nvlink_down: NDArray[np.int32]
     fewest_global_first: bool = field(default=False)
     rail_rule: str = "direct"
+    measured: MeasuredCost | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from topologies.measured_cost import MeasuredCost
+
 HOST_BANDWIDTH_BPS = 50e9
 """NDR InfiniBand, 400 Gb/s per direction."""
 HOST_LATENCY_S = 1.4e-6
@@ -78,6 +80,7 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
     group_of_switch: ArrayLike | None = None,
     fewest_global_first: bool = False,
     rail_rule: str = "direct",
+    measured: MeasuredCost | None = None,
     name: str = "links",
     builder: str = "links",
     parameters: Mapping[str, Any] | None = None,
@@ -99,10 +102,10 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
     servers
         Links of a server; by default one GPU a server at the default rates.
     bandwidth_Bps, latency_s, link_class
-        One for all cables, or [cables].
+        One for all cables, or [cables]; rates may be [cables, 2], those from a to b first.
     group_of_switch
         int [switches]; by default as many switches as are named, all in group 0.
-    fewest_global_first, rail_rule, name, builder, parameters, notes
+    fewest_global_first, rail_rule, measured, name, builder, parameters, notes
         As in `Cluster`. A server's rack is the leaf of its first GPU.
 
     Raises
@@ -123,6 +126,7 @@ def from_links(  # noqa: PLR0913  the parts of a cluster, all but the cables by 
         group_of_switch=group,
         fewest_global_first=fewest_global_first,
         rail_rule=rail_rule,
+        measured=measured,
         notes=notes,
         **_ends(pairs, leaf, servers.gpus_per_server),
         **_columns(servers, (len(leaf), len(pairs)), link_class, bandwidth_Bps, latency_s),
@@ -199,11 +203,14 @@ def _column(
 ) -> NDArray[Any]:
     """Return [links]: a value for all host links, for all NVLinks and for each of the cables."""
     values = np.asarray(cable)
-    if values.shape not in {(), (counts[2],)}:
+    both_ways = values.shape == (counts[2], 2)
+    if values.shape not in {(), (counts[2],)} and not both_ways:
         raise TopologyError(f"a cable value has the shape {values.shape}; expected ({counts[2]},)")
     own = np.repeat([host, nvlink], counts[:2])
     if counts[2] == 0:
         return own
+    if both_ways:
+        return np.concatenate([own, values.ravel()])
     return np.concatenate([own, np.repeat(np.broadcast_to(values, counts[2]), 2)])
 
 

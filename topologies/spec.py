@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from topologies.checks import shown
+from topologies.custom import Links
 from topologies.dragonfly import Dragonfly
+from topologies.edge_list import Edges
 from topologies.errors import TopologyError
 from topologies.fat_tree import FatTree
 from topologies.full_mesh import FullMesh
+from topologies.graphml import GraphFile
 from topologies.leaf_spine import LeafSpine
+from topologies.measured import Measured
 from topologies.multi_plane import MultiPlane
 from topologies.parameters import make, resolved
 from topologies.rail import Rail
@@ -26,7 +30,21 @@ if TYPE_CHECKING:
 
 BUILDERS: dict[str, type[Builder]] = {
     kind.builder: kind
-    for kind in (Dragonfly, FatTree, FullMesh, LeafSpine, MultiPlane, Rail, ScaleUp, SlimFly, Torus)
+    for kind in (
+        Dragonfly,
+        Edges,
+        FatTree,
+        FullMesh,
+        GraphFile,
+        LeafSpine,
+        Links,
+        Measured,
+        MultiPlane,
+        Rail,
+        ScaleUp,
+        SlimFly,
+        Torus,
+    )
 }
 """Parameter class of every builder, by name."""
 

@@ -78,6 +78,10 @@ def check(cluster: Cluster) -> None:
     _check_own_links(cluster)
     _check_cables(cluster)
     _check_connected(cluster)
+    if cluster.measured is not None and len(cluster.measured.cost) != cluster.servers:
+        raise TopologyError(
+            f"measured costs of {len(cluster.measured.cost)} servers; expected {cluster.servers}"
+        )
 
 
 def _check_shapes(cluster: Cluster) -> None:

@@ -39,11 +39,16 @@ def test_public_names() -> None:
         "Cluster",
         "ClusterSpec",
         "Dragonfly",
+        "Edges",
         "FatTree",
         "FullMesh",
+        "GraphFile",
         "LeafSpine",
         "LinkClass",
         "LinkUsage",
+        "Links",
+        "Measured",
+        "MeasuredCost",
         "MultiPlane",
         "Part",
         "Paths",
@@ -59,6 +64,7 @@ def test_public_names() -> None:
         "dragonfly",
         "fat_tree",
         "from_links",
+        "from_networkx",
         "full_mesh",
         "k_ary_fat_tree",
         "leaf_spine",
@@ -225,4 +231,5 @@ def test_networkx_export() -> None:
         "latency_s": 1.4e-6,
         "hops": 1,
     }
-    assert graph.nodes[leaf] == {"kind": "switch", "index": int(cluster.leaf_of_gpu[3])}
+    index = int(cluster.leaf_of_gpu[3])
+    assert graph.nodes[leaf] == {"kind": "switch", "index": index, "group": index}
