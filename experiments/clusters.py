@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.errors import ExperimentError
 from experiments.tables import read_toml
 from topologies import PRESETS, ClusterSpec, Preset, read_cluster
+from topologies.files import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,14 +18,14 @@ STUDY_FILE = Path(__file__).with_name("sweeps") / "paper.toml"
 
 
 def find_cluster(name: str) -> Preset:
-    """Return the cluster called `name`: of the study, a preset, or a ``.toml`` file.
+    """Return the cluster called `name`: of the study, a preset, or a cluster file.
 
     Raises
     ------
     ExperimentError
         If there is none, listing those there are.
     """
-    if name.endswith(".toml"):
+    if is_file(name):
         return Preset(read_cluster(Path(name)), about="from a file")
     study = study_clusters()
     if name in study:
@@ -32,7 +33,14 @@ def find_cluster(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     allowed = ", ".join((*study, *PRESETS))
-    raise ExperimentError(f"unknown cluster '{name}'; allowed: {allowed}, or a .toml file")
+    raise ExperimentError(
+        f"unknown cluster '{name}'; allowed: {allowed}, or a file ({', '.join(SUFFIXES)})"
+    )
+
+
+def is_file(name: str) -> bool:
+    """Say whether a cluster is named by its file."""
+    return name.endswith(SUFFIXES)
 
 
 @cache

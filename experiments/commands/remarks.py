@@ -42,6 +42,11 @@ _PER_EXPERT = (
     "is {mode} dispatch"
 )
 
+_MEASURED = (
+    "distances of this cluster were measured: expected hops and their bound are in {unit}; "
+    "replayed hops count links, of a mesh in which servers share nothing but their cards"
+)
+
 _GROUPS_KEPT = (
     "routing groups stay whole, the default with per_server dispatch on up to {groups} servers, as "
     "scattered ones cost messages; --policy, or any other option of a placement, chooses otherwise"
@@ -161,6 +166,9 @@ def _what_it_is(spec: RunSpec, placed: Placed) -> list[str]:
     """Say which engines load the placement, what moves and what is replicated."""
     placement, lines = placed.placement, []
     groups = placed.setting.problem.n_group
+    measured = placed.setting.router.cluster.measured
+    if measured is not None:
+        lines.append(_MEASURED.format(unit=measured.unit))
     if spec.placement.policy == "keep-groups" and spec.dispatch.mode == "per_server":
         lines.append(_GROUPS_KEPT.format(groups=groups))
     if spec.dispatch.mode in ("per_gpu", "per_server"):

@@ -14,6 +14,7 @@ from topologies import (
     BUILDERS,
     PRESETS,
     ClusterSpec,
+    LinkClass,
     Router,
     TopologyError,
     preset,
@@ -69,13 +70,22 @@ def test_deployments(name: str, gpus: int, slots: int) -> None:
 def test_presets_are_listed_by_their_name() -> None:
     """Keys, spec names and a line about each agree; the reference has no slots of its own."""
     assert sorted(PRESETS) == [
+        "b200-ndr-256",
         "ep144",
         "ep32",
         "ep64",
         "ep72",
         "facts-fat-tree",
+        "gb200-nvl72",
+        "gb200-nvl72-8",
+        "gb300-nvl72-8",
+        "h100-ndr-1024",
+        "h100-ndr-256",
+        "h800-planes-2048",
+        "llama3-24k",
         "planes-16384",
         "rail-256",
+        "tpu-v4-64",
     ]
     assert all(chosen.spec.name == name and chosen.about for name, chosen in PRESETS.items())
     assert preset("facts-fat-tree").slots_per_layer is None
@@ -83,7 +93,7 @@ def test_presets_are_listed_by_their_name() -> None:
 
 def test_unknown_preset() -> None:
     """An unknown name is answered with those there are."""
-    allowed = "ep144, ep32, ep64, ep72, facts-fat-tree, planes-16384, rail-256"
+    allowed = "b200-ndr-256, ep144, ep32, ep64, ep72, facts-fat-tree, gb200-nvl72, "
     with pytest.raises(TopologyError, match=f"unknown cluster 'ep1'; allowed: {allowed}"):
         preset("ep1")
 
@@ -102,7 +112,43 @@ def test_specs_round_trip_through_json(name: str) -> None:
     """A spec written as JSON and read again is equal, defaults filled in."""
     spec = preset(name).spec
     assert ClusterSpec.from_mapping(json.loads(json.dumps(spec.to_mapping()))) == spec
-    assert spec.parameters["host_bandwidth_Bps"] == 50e9
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "servers", "switches", "host", "nvlink"),
+    [
+        # A unit is 8 leaves of 32 servers, and 4 spines of 64 ports carry its 256 cables up.
+        ("h100-ndr-256", 256, 32, 8 + 4, 50e9, 450e9),
+        ("h100-ndr-1024", 1024, 128, 32 + 16, 50e9, 450e9),
+        ("b200-ndr-256", 256, 32, 8 + 4, 50e9, 900e9),
+        ("h800-planes-2048", 2048, 256, 64 + 32, 50e9, 200e9),
+        ("gb200-nvl72", 72, 1, 1, 50e9, 900e9),
+        # 4 groups of 4 rails.
+        ("gb200-nvl72-8", 576, 8, 16 + 9, 50e9, 900e9),
+        ("gb300-nvl72-8", 576, 8, 16 + 9, 100e9, 900e9),
+        # 24,576 GPUs; 1536 racks, 8 x 16 switches of pods, 16 x 16 above.
+        ("llama3-24k", 24576, 3072, 1536 + 128 + 256, 50e9, 450e9),
+        ("tpu-v4-64", 64, 64, 64, 300e9, 450e9),
+    ],
+)
+def test_clusters_in_use(
+    name: str, gpus: int, servers: int, switches: int, host: float, nvlink: float
+) -> None:
+    """Named clusters have the published sizes and rates."""
+    cluster = preset(name).spec.build()
+    assert (cluster.gpus, cluster.servers, cluster.switches) == (gpus, servers, switches)
+    parameters = preset(name).spec.parameters
+    assert (parameters["host_bandwidth_Bps"], parameters["nvlink_bandwidth_Bps"]) == (host, nvlink)
+
+
+def test_oversubscription_between_pods() -> None:
+    """A pod's switch of the 24k cluster has seven times as much down as up."""
+    cluster = preset("llama3-24k").spec.build()
+    up = cluster.link_class == LinkClass.GLOBAL
+    down = cluster.link_class == LinkClass.LOCAL
+    ratio = cluster.bandwidth_Bps[down].sum() / cluster.bandwidth_Bps[up].sum()
+    assert ratio == pytest.approx(7, rel=1e-12)
+    assert set(cluster.latency_s[up].tolist()) == {1e-6}
 
 
 def test_left_out_parameters_make_no_difference() -> None:
