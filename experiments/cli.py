@@ -40,6 +40,27 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+show = typer.Typer(help="Show what commands work on: clusters.")
+app.add_typer(show, name="show")
+
+
+@show.callback()
+def _shown() -> None:
+    """Keep the name of what is shown a command of its own."""
+
+
+@show.command()
+def cluster(
+    name: options.ShownCluster = None,
+    out: options.PictureFile = None,
+    json_file: options.JsonFile = None,
+) -> None:
+    """Say what a cluster is made of -- links, oversubscription, distances -- and draw it."""
+    from experiments.commands.show_cluster import run  # noqa: PLC0415  keeps --help quick
+
+    run(name, out=out, json_file=json_file)
+
+
 @app.callback()
 def _common(
     _version_asked: Annotated[

@@ -54,8 +54,16 @@ ClusterName: TypeAlias = Annotated[
     str,
     typer.Option(
         help="fat-tree, fat-tree-sparse, dragonfly, dragonfly-sparse (the study's), "
-        "facts-fat-tree, ep32, ep64, ep72, ep144, or a cluster file (.toml)."
+        "facts-fat-tree, ep32, ep64, ep72, ep144 or another that topomoe show cluster lists, or "
+        "a cluster file (.toml, .csv, .graphml, .npy)."
     ),
+]
+ShownCluster: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(help="A cluster's name or file; left out, the clusters with a name are listed."),
+]
+PictureFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Draw the cluster into this file (.png, .pdf, .svg).")
 ]
 ModelName: TypeAlias = Annotated[
     str,

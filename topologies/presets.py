@@ -116,12 +116,8 @@ _REAL = (
         ),
         about="one GB200 NVL72 rack (NVIDIA), its cards on one leaf",
     ),
-    _racks(
-        "gb200-nvl72-8", 8, "ndr", "8 GB200 NVL72 racks, NDR behind them; spines are our choice"
-    ),
-    _racks(
-        "gb300-nvl72-8", 8, "xdr", "8 GB300 NVL72 racks, XDR behind them; spines are our choice"
-    ),
+    _racks("gb200-nvl72-8", 8, "ndr", "8 GB200 NVL72 racks on NDR; their spines are our choice"),
+    _racks("gb300-nvl72-8", 8, "xdr", "8 GB300 NVL72 racks on XDR; their spines are our choice"),
     Preset(
         ClusterSpec(
             "fat-tree",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from experiments.benchmarks.clusters import CLUSTER_SECTION
 from experiments.benchmarks.fluid import FLUID_SECTIONS
 from experiments.benchmarks.hop_sections import HOP_SECTIONS
 from experiments.benchmarks.load_sections import LOAD_SECTIONS
@@ -23,6 +24,7 @@ SECTIONS = (
     RIVAL_SECTION,
     PLANES_SECTION,
     TRAFFIC_SECTION,
+    CLUSTER_SECTION,
 )
 """Every topic, in the order of the page."""
 

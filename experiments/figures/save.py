@@ -5,6 +5,8 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from matplotlib import rc_context
+
 from experiments.atomic import write_atomic
 from experiments.figures.style import PNG_DPI, paper_style
 
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
 _FORMATS: dict[str, dict[str, Any]] = {
     "pdf": {"metadata": {"Creator": "topomoe", "Producer": "topomoe", "CreationDate": None}},
     "png": {"metadata": {"Software": "topomoe"}, "dpi": PNG_DPI},
+    "svg": {"metadata": {"Creator": "topomoe", "Date": None}},
 }
-KINDS = tuple(_FORMATS)
-"""Formats every figure is saved in, as file endings."""
+KINDS = ("pdf", "png")
+"""Formats every figure of a study is saved in, as file endings."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, ...]:
@@ -38,10 +41,24 @@ def save(figure: Figure, folder: Path, name: str) -> tuple[Path, ...]:
     """
     with paper_style():
         _settle(figure)
-        contents = {folder / f"{name}.{kind}": _render(figure, kind) for kind in _FORMATS}
+        contents = {folder / f"{name}.{kind}": _render(figure, kind) for kind in KINDS}
     for path, content in contents.items():
         write_atomic(path, content)
     return tuple(contents)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a ``.pdf``, ``.png`` or ``.svg`` file, the same bytes every time.
+
+    Raises
+    ------
+    ExperimentError
+        If the folder cannot be made or written.
+    """
+    with paper_style(), rc_context({"svg.hashsalt": "topomoe"}):
+        _settle(figure)
+        content = _render(figure, path.suffix[1:])
+    write_atomic(path, content)
 
 
 def _settle(figure: Figure) -> None:

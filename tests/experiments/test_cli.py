@@ -74,7 +74,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["paper", "place", "simulate", "worth", "convert", "check", "stats", "bench"]
+    "command", ["paper", "place", "simulate", "worth", "convert", "check", "stats", "bench", "show"]
 )
 def test_every_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command has a help page."""
@@ -160,6 +160,12 @@ def _check_tables(folder: Path) -> None:
         (["paper", "--expected", "gone.csv"], "gone.csv"),
         (["paper", "--policy", "no.such:Thing"], "policy 'no.such:Thing' cannot be made"),
         (["fly"], "No such command 'fly'"),
+        (["show"], "Missing command"),
+        (["show", "cluster", "nowhere"], "unknown cluster 'nowhere'; allowed: fat-tree, "),
+        (["show", "cluster", "gone.csv"], "gone.csv: cannot be read: No such file"),
+        (["show", "cluster", "ep32", "--out", "x.jpg"], "x.jpg: expected a file ending in .pdf"),
+        (["show", "cluster", "ep32", "--out", "."], ".: expected a file ending in .pdf"),
+        (["show", "cluster", "--out", "x.png"], "--out and --json need the name of a cluster"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(
