@@ -43,6 +43,20 @@ def is_file(name: str) -> bool:
     return name.endswith(SUFFIXES)
 
 
+def files_of(name: str) -> list[str]:
+    """Return the files that a cluster is read from: its own, and the one that it names.
+
+    Raises
+    ------
+    TopologyError
+        If the cluster's file is refused.
+    """
+    if not is_file(name):
+        return []
+    data = read_cluster(Path(name)).parameters.get("file")
+    return [name] if data is None or data == name else [name, str(data)]
+
+
 @cache
 def study_clusters() -> dict[str, ClusterSpec]:
     """Return the clusters of the paper's study, in its order."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from experiments.clusters import is_file
+from experiments.clusters import files_of
 from experiments.combine import ALWAYS, engine_rule, refusal, rule_refusal
 from experiments.limits import (
     MAX_BETA,
@@ -331,7 +331,6 @@ class RunSpec(Table):
 def input_files(spec: RunSpec) -> list[str | None]:
     """Return the files a run reads, None for those it does without."""
     model = str(config_file(spec.model)) if is_config_path(spec.model) else None
-    cluster = spec.cluster if is_file(spec.cluster) else None
     work, placement = spec.workload, spec.placement
     files = (work.load, work.judge, work.trace, placement.file, placement.previous)
-    return [cluster, model, *files, *placement.domains]
+    return [*files_of(spec.cluster), model, *files, *placement.domains]

@@ -123,7 +123,8 @@ class Measured(ServerLinks):
     def _rates(self, matrix: NDArray[np.float64]) -> Rates:
         """Return bandwidth and latency [servers, servers] of the cables, and the costs."""
         servers = len(matrix) // self.gpus_per_server
-        far = np.kron(~np.eye(servers, dtype=np.bool_), np.ones((self.gpus_per_server,) * 2)) > 0
+        server = np.arange(len(matrix)) // self.gpus_per_server
+        far = server[:, None] != server
         lane = np.full((servers, servers), self.gpus_per_server * self.host_bandwidth_Bps)
         late = np.zeros((servers, servers))
         if self.quantity == "latency_s":

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from experiments.atomic import check_destinations
 from experiments.cluster_summary import MAX_SERVERS, summarise
-from experiments.clusters import find_cluster, is_file, study_clusters
+from experiments.clusters import files_of, find_cluster, study_clusters
 from experiments.commands.show import console, write_json
 from experiments.errors import ExperimentError
 from topologies import PRESETS
@@ -32,7 +32,7 @@ def run(name: str | None, *, out: Path | None, json_file: Path | None) -> None:
         return
     if out is not None and out.suffix not in KINDS:
         raise ExperimentError(f"{out}: expected a file ending in {', '.join(KINDS)}")
-    check_destinations([out, json_file], inputs=[name if is_file(name) else None])
+    check_destinations([out, json_file], inputs=files_of(name))
     found = find_cluster(name)
     cluster = found.spec.build()
     summary = summarise(cluster)

@@ -183,7 +183,19 @@ def test_nothing_is_written_of_a_bad_file(tmp_path: Path) -> None:
     words = ["show", "cluster", str(bad), "--json", str(outputs[0]), "--out", str(outputs[1])]
     assert status(words) == 2
     assert sorted(tmp_path.iterdir()) == [bad]
-    assert status(["show", "cluster", str(bad), "--json", str(bad)]) == 2
+
+
+def test_what_is_read_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a cluster's file nor the one that it names is taken for an output."""
+    data, table = tmp_path / "m.csv", tmp_path / "m.toml"
+    data.write_text("0,1\n1,0\n")
+    table.write_text('builder = "measured"\n[parameters]\nfile = "m.csv"\ngpus_per_server = 1\n')
+    place = ["place", "--cluster", str(table), "--model", "DeepSeekMoE-16B"]
+    for words in (["show", "cluster", str(table)], place):
+        for path in (data, table):
+            assert status([*words, "--json", str(path)]) == 2
+            assert f"{path}: is both read and to be written" in capsys.readouterr().err
+    assert data.read_text() == "0,1\n1,0\n"
 
 
 @pytest.mark.parametrize("name", [*SHAPES, *LARGE, *NAMED])
