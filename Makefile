@@ -10,9 +10,9 @@ paper: .venv/ready
 test: lint
 	$(PY) -m pytest --numprocesses 2 --dist loadfile
 
-# What needs torch: install the extra first, .venv/bin/pip install -e '.[capture]'.
-test-capture: .venv/ready
-	$(PY) -m pytest -m capture
+# What needs PyTorch and transformers: too large for everyone's lock, so beside it.
+test-capture: .venv-capture/ready
+	.venv-capture/bin/python -m pytest -m capture
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -49,6 +49,12 @@ format: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
+.venv-capture/ready: requirements.lock pyproject.toml
+	python3 -m venv .venv-capture
+	.venv-capture/bin/pip install --quiet --require-hashes -r requirements.lock
+	.venv-capture/bin/pip install --quiet --no-build-isolation -e ".[capture]"
+	touch $@
+
 # Re-resolves the pins; needs uv (https://docs.astral.sh/uv/).
 lock:
 	printf "hatchling==1.33.0\neditables\n" | \
@@ -57,4 +63,4 @@ lock:
 	  -o requirements.lock pyproject.toml -
 
 clean:
-	rm -rf .venv .rivals
+	rm -rf .venv .venv-capture .rivals

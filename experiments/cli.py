@@ -304,6 +304,34 @@ def stats(
 
 
 @app.command()
+def capture(
+    model: options.CapturedModel,
+    prompts: options.Prompts,
+    out: options.NewTrace,
+    max_new_tokens: options.NewTokens = 32,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = None,
+    json_file: options.JsonFile = None,
+) -> None:
+    """Run a Hugging Face MoE model on prompts and record what its routers choose.
+
+    The expert ids that the routers return, prompt tokens marked as prefill and generated ones as
+    decode, into a trace for --trace. Needs the extra: pip install 'topomoe[capture]'.
+    """
+    from experiments.commands.capture import run  # noqa: PLC0415  keeps --help quick
+
+    run(
+        model,
+        prompts,
+        out,
+        new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        device=device,
+        json_file=json_file,
+    )
+
+
+@app.command()
 def bench(
     everything: placing.Everything = False,
     table: placing.TablesFile = None,

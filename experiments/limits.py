@@ -18,6 +18,10 @@ MAX_STEPS = 1_000_000
 MAX_TP = 1 << 16
 MAX_MICRO_BATCHES = 64
 MAX_WORKERS = 256
+MAX_NEW_TOKENS = 1 << 20
+"""Tokens generated for a prompt."""
+MAX_BATCH = 1 << 16
+"""Prompts that go through a model together."""
 MAX_SEED = (1 << 63) - 1
 MIN_FLOPS, MAX_FLOPS = 1e6, 1e21
 """Operations per second of a GPU: a millionth of a TFLOP/s to a million times today's."""

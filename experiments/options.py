@@ -8,7 +8,9 @@ from typing import Annotated, TypeAlias
 import typer
 
 from experiments.limits import (
+    MAX_BATCH,
     MAX_LAYER_SLOTS,
+    MAX_NEW_TOKENS,
     MAX_SEED,
     MAX_SERVER_SLOTS,
     MAX_TOKENS,
@@ -195,4 +197,39 @@ RecordedModel: TypeAlias = Annotated[
 ]
 FiguresFolder: TypeAlias = Annotated[
     Path | None, typer.Option(help="Draw loads and choices into this folder (PDF and PNG).")
+]
+CapturedModel: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        help="Folder of a Hugging Face MoE model: config.json, safetensors, tokenizer.",
+    ),
+]
+Prompts: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        help="Prompts, one a line: text, or in a .jsonl file objects with the keys prompt and, in "
+        "all or none, domain."
+    ),
+]
+NewTrace: TypeAlias = Annotated[
+    Path, typer.Option(help="The trace to be made, NAME.trace: a folder that is not there yet.")
+]
+NewTokens: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=MAX_NEW_TOKENS,
+        help="Most tokens generated for a prompt; all but the last are routed and recorded.",
+    ),
+]
+BatchSize: TypeAlias = Annotated[
+    int, typer.Option(min=1, max=MAX_BATCH, help="Prompts that go through the model together.")
+]
+Device: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, cuda:1 ..., or auto, which spreads layers over GPUs; by default the "
+        "first GPU, or the CPU."
+    ),
 ]

@@ -73,9 +73,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert "topomoe paper" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["paper", "place", "simulate", "worth", "convert", "check", "stats", "bench", "show"]
-)
+COMMANDS = (
+    "paper place simulate worth convert check stats capture show bench validate"
+).split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command has a help page."""
     assert status([command, "--help"]) == 0
