@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from experiments.atomic import check_destinations
+from experiments.capture.loading import model_folder
 from experiments.capture.record import CaptureOptions, capture
 from experiments.commands.show import console, write_json
 
@@ -37,7 +38,8 @@ def run(
             progress=status.update,
         )
     console.print(_table(captured))
-    console.print(f"trace written to {out}; topomoe place --model {model}/ --trace {out} takes it")
+    folder = model_folder(model)
+    console.print(f"trace written to {out}; topomoe place --model {folder}/ --trace {out} takes it")
     write_json(json_file, _figures(captured))
 
 

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from experiments.capture.prompts import Prompt, read_prompts
 from experiments.cli import status
@@ -69,6 +71,24 @@ def test_wrong_prompts(tmp_path: Path, name: str, data: bytes, message: str) -> 
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
     assert "\n" not in str(caught.value)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary() | st.text().map(str.encode), json_lines=st.booleans())
+def test_any_bytes_give_prompts_or_one_line(tmp_path: Path, data: bytes, json_lines: bool) -> None:
+    """Fuzzed files are read or refused with their name, never a traceback of another kind."""
+    file = tmp_path / ("p.jsonl" if json_lines else "p.txt")
+    file.write_bytes(data)
+    try:
+        prompts = read_prompts(file)
+    except ExperimentError as error:
+        said = str(error)
+        prompts = []
+    else:
+        said = f"{file}: fine"
+        assert all(prompt.text.strip() for prompt in prompts)
+    assert said.startswith(f"{file}: ")
+    assert "\n" not in said
 
 
 @pytest.fixture
