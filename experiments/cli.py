@@ -316,7 +316,7 @@ def capture(
     """Run a Hugging Face MoE model on prompts and record what its routers choose.
 
     The expert ids that the routers return, prompt tokens marked as prefill and generated ones as
-    decode, into a trace for --trace. Needs the extra: pip install 'topomoe[capture]'.
+    decode, into a trace for --trace. Needs the extra `capture` (PyTorch, transformers).
     """
     from experiments.commands.capture import run  # noqa: PLC0415  keeps --help quick
 

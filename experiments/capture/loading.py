@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INSTALL = (
-    "PyTorch and transformers are needed to run a model; install the extra: "
-    "pip install 'topomoe[capture]'"
+    "PyTorch and transformers are needed to run a model; install the extra 'capture': "
+    "pip install -e '.[capture]' in topomoe's folder"
 )
 WEIGHTS_MISSING = (
     "its files lack weights, such as {name!r}; expected every weight of {kind}: transformers would "

@@ -23,6 +23,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -267,61 +268,83 @@ def test_command(
     assert status(["capture", *map(str, words)]) == 2
 
 
-def broken(kind: str, folder: Path) -> list[str]:
-    """Break a model's folder in one way; return further words of the command line."""
-    if kind == "tokenizer":
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            (folder / name).unlink()
-    elif kind == "weights":
-        (folder / "model.safetensors").unlink()
-    elif kind == "truncated":
-        os.truncate(folder / "model.safetensors", 1000)
-    elif kind == "lacking":
-        from safetensors.torch import load_file, save_file  # noqa: PLC0415  where it is there
+def nothing(_: Path) -> None:
+    """Leave the folder as it is."""
 
-        weights = load_file(folder / "model.safetensors")
-        del weights[next(name for name in sorted(weights) if "gate.weight" in name)]
-        save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    elif kind == "layers":
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"moe_layer_freq": 3}))
-    elif kind == "device":
-        return ["--device", "cuda:77"]
-    elif kind == "words":
-        return ["--device", "toaster"]
-    elif kind == "long":
-        return ["--max-new-tokens", "59"]
-    return []
+
+def no_tokenizer(folder: Path) -> None:
+    """Take the tokenizer out."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def no_weights(folder: Path) -> None:
+    """Take the weights out."""
+    (folder / "model.safetensors").unlink()
+
+
+def truncated(folder: Path) -> None:
+    """Cut the weights short."""
+    os.truncate(folder / "model.safetensors", 1000)
+
+
+def lacking(folder: Path) -> None:
+    """Take a router's weights out of the file."""
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415  where it is there
+
+    weights = load_file(folder / "model.safetensors")
+    del weights[next(name for name in sorted(weights) if "gate.weight" in name)]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def other_layers(folder: Path) -> None:
+    """Let the config name other MoE layers than transformers builds."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"moe_layer_freq": 3}))
+
+
+def own_code(folder: Path) -> None:
+    """Let the model come with code, which would leave a file."""
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "kimi_k2", "auto_map": {"AutoConfig": "own.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(f"open({str(folder.parent / 'ran')!r}, 'w')")
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("spoil", "words", "message"),
     [
-        ("tokenizer", "its tokenizer cannot be loaded"),
-        ("weights", "its model cannot be loaded"),
-        ("truncated", "its model cannot be loaded"),
-        ("lacking", "its files lack weights, such as 'model.layers."),
-        ("layers", "has a router, its config.json says otherwise"),
-        ("device", "device 'cuda:77' cannot be used"),
-        ("words", "device 'toaster' cannot be used"),
+        (no_tokenizer, "", "its tokenizer cannot be loaded"),
+        (no_weights, "", "its model cannot be loaded"),
+        (truncated, "", "its model cannot be loaded"),
+        (lacking, "", "its files lack weights, such as 'model.layers."),
+        (other_layers, "", "has a router, its config.json says otherwise"),
+        (own_code, "", "contains custom code which must be executed"),
+        (nothing, "--device cuda:77", "device 'cuda:77' cannot be used"),
+        (nothing, "--device toaster", "device 'toaster' cannot be used"),
         # 7 + 58 tokens pass through 64 positions.
-        ("long", "prompts.txt: line 1: 7 tokens and up to 59 new ones; expected at most the 64"),
+        (
+            nothing,
+            "--max-new-tokens 59",
+            "prompts.txt: line 1: 7 tokens and up to 59 new ones; expected at most the 64",
+        ),
     ],
 )
 def test_broken_models(
     folders: dict[str, Path],
     tmp_path: Path,
-    kind: str,
+    spoil: Callable[[Path], None],
+    words: str,
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One line, status 2, and no trace is left behind."""
+    """One line, status 2, no trace is left behind, and no code of the model's has run."""
     folder = tmp_path / "model"
     shutil.copytree(folders["deepseek_v3"], folder)
+    spoil(folder)
     prompts = folders["deepseek_v3"].parent / "prompts.txt"
-    more = broken(kind, folder)
-    words = ["--model", folder, "--prompts", prompts, "--out", tmp_path / "new.trace", *more]
-    assert status(["capture", *map(str, words)]) == 2
+    paths = ["--model", folder, "--prompts", prompts, "--out", tmp_path / "new.trace"]
+    assert status(["capture", *map(str, paths), *words.split()]) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
