@@ -73,9 +73,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert "topomoe paper" in done.stdout
 
 
-COMMANDS = (
-    "paper place simulate worth convert check stats capture show bench validate"
-).split()
+COMMANDS = [
+    "paper",
+    "place",
+    "simulate",
+    "worth",
+    "convert",
+    "check",
+    "stats",
+    "capture",
+    "show",
+    "bench",
+    "validate",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
