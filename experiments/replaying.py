@@ -80,7 +80,7 @@ def _faults(spec: RunSpec, setting: Setting) -> FaultSchedule:
 def _link_number(cluster: Cluster, link: str | int | tuple[int, int] | None, place: int) -> int:
     """Return the number of a fault's link; an error says which fault it is."""
     from sim import SimulationError  # noqa: PLC0415  as above
-    from sim.faults import link_number  # noqa: PLC0415  as above
+    from sim.link_names import link_number  # noqa: PLC0415  as above
 
     try:
         return link_number(cluster, "" if link is None else link)

@@ -145,7 +145,7 @@ class FaultSpec(Table):
         Seconds from the start of the step.
     link
         Number of a directed link, or its ends: ``"src->dst"`` or ``[src, dst]``, as
-        `sim.faults.link_number` reads them.
+        `sim.link_names.link_number` reads them.
     gpu
         Number of a GPU; dead or back, at the start of the step.
     slow, dead, back

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,12 +36,21 @@ class Batch:
         int64 [layers, gpus]: choices that every GPU's experts process, shared ones included.
     legs
         Stages of dispatch, then of combine, in causal order.
+    lost_choices
+        int64 [layers]: choices that nobody answers, for their experts' GPUs are dead; empty
+        where none is.
+    lost_experts
+        int32 [lost experts, 2]: layer and expert.
     """
 
     exchange: Exchange
     times: StepTimes
     gpu_tokens: NDArray[np.int64]
     legs: tuple[Surveyed, ...]
+    lost_choices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    lost_experts: NDArray[np.int32] = field(
+        default_factory=lambda: np.zeros((0, 2), dtype=np.int32)
+    )
 
     @classmethod
     def of(cls, placement: Placement, sent: Exchange, times: StepTimes) -> Batch:
@@ -50,6 +59,27 @@ class Batch:
         np.add.at(tokens, (placement.slot_layer, placement.slot_gpu), sent.slot_tokens)
         legs = (*sent.dispatch, *sent.combine)
         return cls(sent, times, tokens, tuple(survey(each, placement.gpus) for each in legs))
+
+    def at(self, layer: int) -> Batch:
+        """Return itself: a plan that is the same for every `layer`, whatever happens."""
+        del layer
+        return self
+
+    def change(self, gpu: int, *, alive: bool) -> None:
+        """Refuse: messages that are counted cannot change.
+
+        Raises
+        ------
+        SimulationError
+            Always.
+        """
+        what = "comes back" if alive else "dies"
+        raise SimulationError(f"GPU {gpu} {what}; expected Plans, which can do with it")
+
+    def lose(self, gpu: int, first: int, opened: int) -> None:
+        """Refuse, as `change` does before it comes to this."""
+        del first, opened
+        self.change(gpu, alive=False)
 
     @property
     def dispatch_legs(self) -> int:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from sim.batch import Batch, split_batch
+from sim.batch import split_batch
 from sim.errors import SimulationError
 from sim.faults import FaultSchedule
 from sim.free import critical_ns
 from sim.laws import check_laws
 from sim.leg import legs_of
-from sim.messages import exchange
+from sim.losses import losses
 from sim.pairs import hop_histogram
+from sim.plans import Planner, Plans
 from sim.result import SimResult
 from sim.spans import Spans
 from sim.step import run_step
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from placement import Attention, Placement
+    from sim.batch import Batch
     from sim.compute_model import ComputeModel
     from sim.messages import MessageSizes
     from sim.messages.rules import DispatchOptions
-    from sim.network.protocol import Network
+    from sim.network.protocol import Network, Session
+    from sim.step import Step
     from sim.turns import Overlap
     from topologies import Router
     from workloads import RoutingTrace
@@ -70,75 +73,69 @@ def simulate(  # noqa: PLR0913  the parts of a step, all but the subject by name
     overlap
         What a GPU of several micro-batches does next: see `Overlap`.
     faults
-        Links that slow down, die and come back during the step, and GPUs that are dead when it
-        begins: other replicas answer for their experts, and tokens of theirs are lost. Hops are
-        counted along the routes as built.
+        Links that slow down, and links and GPUs that die and come back: `sim.faults` says what
+        becomes of messages, experts and tokens. Hops are counted along the routes as built.
     **options
         How the engine dispatches: keywords of `sim.messages.DispatchRules`.
 
     Raises
     ------
     SimulationError
-        If the parts do not fit together.
+        If the parts do not fit together, or faults leave no way to go on.
     LawViolation
         If the finished run contradicts a law (see `sim.laws`).
     """
-    router = network.router
-    faults = faults or FaultSchedule()
-    faults.check(router.cluster)
+    router, schedule = network.router, faults or FaultSchedule()
+    schedule.check(router.cluster)
     _check_cluster(placement, router)
     _check_causality(trace, attention)
-    given = trace.tokens
-    trace, placement, attention = faults.left_at_start(trace, placement, attention)
-    batches = [
-        _batch(part, placement, of_part, sizes, compute, options)
-        for part, of_part in split_batch(trace, attention, micro_batches)
+    planner = Planner(placement, sizes, compute, options, schedule.lost_experts)
+    plans = [
+        Plans(planner, *part, schedule.dead_at_start) if schedule.of_gpus else planner.batch(*part)
+        for part in split_batch(trace, attention, micro_batches)
     ]
+    step, session = run_step(network, plans, schedule, overlap)
+    batches = step.happened()
     legs = [leg for batch in batches for leg in batch.legs]
+    lost = losses(schedule, plans, step.issued(), step.cuts, step.end_ns)
     result = SimResult(
         cluster=router.cluster,
         network=network.name,
         rule=router.rule,
         mode=options.get("mode", "per_expert"),
-        tokens=trace.tokens,
-        lost_tokens=given - trace.tokens,
+        tokens=trace.tokens - lost.tokens,
         sizes=sizes,
         legs=legs_of(batches),
         pool=compute.pool,
         hop_histogram=hop_histogram(router, legs),
         critical_ns=critical_ns(batches, overlap),
-        expert_tokens=np.sum([batch.gpu_tokens for batch in batches], axis=0),
-        distinct_gpus=sum(batch.exchange.distinct_gpus for batch in batches),
-        distinct_servers=sum(batch.exchange.distinct_servers for batch in batches),
-        **_happened(network, batches, faults, overlap),
+        losses=lost if schedule.faults else None,
+        **_happened(step, session),
+        **_sums(batches),
     )
-    check_laws(result, legs, router, (trace, placement, attention))
+    check_laws(result, legs, router, None if schedule.of_gpus else (trace, placement, attention))
     return result
 
 
-def _batch(
-    trace: RoutingTrace,
-    placement: Placement,
-    attention: Attention,
-    sizes: MessageSizes,
-    compute: ComputeModel,
-    options: DispatchOptions,
-) -> Batch:
-    sent = exchange(trace, placement, attention, sizes=sizes, **options)
-    return Batch.of(placement, sent, compute.times(placement, sent))
-
-
-def _happened(
-    network: Network, batches: Sequence[Batch], faults: FaultSchedule, overlap: Overlap
-) -> dict[str, Any]:
-    """Let the step happen on the network, and return what it did to the links and when."""
-    step, session = run_step(network, batches, faults, overlap)
+def _happened(step: Step, session: Session) -> dict[str, Any]:
+    """Return what the step did to the links, and when."""
     return {
         "link_bytes": step.link_bytes(),
         "collective_ns": step.collective_ns(),
         "spans": Spans(*step.spans()),
         "step_ns": step.end_ns,
         "usage": session.usage(),
+    }
+
+
+def _sums(batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return what is counted over all micro-batches."""
+    sent = [batch.exchange for batch in batches]
+    return {
+        "expert_tokens": np.sum([batch.gpu_tokens for batch in batches], axis=0),
+        "origin_tokens": np.sum([each.origin_tokens for each in sent], axis=0),
+        "distinct_gpus": sum(each.distinct_gpus for each in sent),
+        "distinct_servers": sum(each.distinct_servers for each in sent),
     }
 
 

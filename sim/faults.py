@@ -1,35 +1,50 @@
 """Links and GPUs that slow down, die and come back: a schedule, and what is left after it.
 
 What happens to bytes under way when a link changes is the network's matter (see `set_speeds` of
-each): none is lost, and each counts once on every link that it crossed. A GPU that is dead takes
-no part from a layer on: its experts are answered for by replicas on other GPUs, and tokens that
-start or end on it are lost.
+each): none is lost, and each counts once on every link that it crossed.
+
+GPUs die and come back for a layer at the instant at which the first GPU of a micro-batch is to
+send the layer's dispatch: then the layer is planned, and its messages and replicas stay so.
+
+- Where a GPU is dead at that instant, replicas answer for its experts by the rule in force.
+  Experts without a living replica are lost: the run is refused, or (``drop``) goes on without what
+  they would have said, and counts these choices.
+- In layers that are under way when a GPU dies, bytes to or from it that have not left their
+  sender are lost (see `cut` of each network); those that have left it arrive. It computes and
+  sends nothing more. The other GPUs compute and answer what they were planned to.
+- Tokens that are on it then, or start or end a layer on it while it is dead, are lost: they send
+  nothing in layers planned later, also when it comes back.
+- A micro-batch that has planned no layer yet does not notice what happened before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import simpy
 
-from sim.batch import PartAttention, part_trace
 from sim.errors import SimulationError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator
 
-    import simpy
     from numpy.typing import NDArray
 
-    from placement import Attention, Placement
     from sim.network.protocol import Session
     from topologies import Cluster
-    from workloads import RoutingTrace
 
 LATEST_S = 1e6
 """Later faults are refused: no step lasts so long."""
+
+FIRST = -1
+"""Priority of an event that comes before all others of its instant."""
+
+LostExperts = Literal["refuse", "drop"]
+"""What becomes of a step in which experts have no living replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +102,56 @@ class Fault:
 class FaultSchedule:
     """Faults of a step, in the order in which they happen.
 
+    Attributes
+    ----------
+    faults
+        The faults.
+    lost_experts
+        What becomes of a step in which experts have no living replica: ``refuse``, or ``drop``
+        their tokens' choices and go on.
+
     Raises
     ------
     SimulationError
-        If the times do not ascend.
+        If the times do not ascend, a GPU dies twice or comes back without having died, or
+        `lost_experts` is none of the two.
     """
 
     faults: tuple[Fault, ...] = ()
+    lost_experts: LostExperts = "refuse"
 
     def __post_init__(self) -> None:
-        """Refuse a schedule that goes back in time."""
+        """Refuse a schedule that goes back in time, or that no GPU can follow."""
+        if self.lost_experts not in get_args(LostExperts):
+            raise SimulationError(
+                f"lost_experts {self.lost_experts!r}; expected {' or '.join(get_args(LostExperts))}"
+            )
         for number, (one, other) in enumerate(zip(self.faults, self.faults[1:], strict=False)):
             if other.at_s < one.at_s:
                 raise SimulationError(
                     f"fault {number + 1} at {other.at_s} s follows one at {one.at_s} s; expected "
                     "times that ascend"
                 )
+        dead: set[int] = set()
+        for fault in self._of("gpu"):
+            if (fault.number in dead) == (fault.speed == 0):
+                state = "is dead already" if fault.number in dead else "comes back, but is not dead"
+                raise SimulationError(
+                    f"fault at {fault.at_s} s: GPU {fault.number} {state}; expected every GPU to "
+                    "die and come back in turn"
+                )
+            (dead.discard if fault.speed else dead.add)(fault.number)
+
+    @property
+    def of_gpus(self) -> bool:
+        """Whether a GPU dies in it."""
+        return bool(self._of("gpu"))
+
+    @property
+    def dead_at_start(self) -> frozenset[int]:
+        """GPUs that are dead when the step begins."""
+        speed = {fault.number: fault.speed for fault in self._of("gpu") if fault.at_ns == 0}
+        return frozenset(gpu for gpu, each in speed.items() if each == 0)
 
     def check(self, cluster: Cluster) -> None:
         """Refuse faults of links and GPUs that the cluster does not have.
@@ -120,35 +169,22 @@ class FaultSchedule:
                     f"expected 0 to {there - 1} of {cluster.name!r}"
                 )
 
-    def left_at_start(
-        self, trace: RoutingTrace, placement: Placement, attention: Attention
-    ) -> tuple[RoutingTrace, Placement, Attention]:
-        """Return the step without the GPUs that are dead when it begins.
-
-        Raises
-        ------
-        SimulationError
-            If a GPU dies or comes back later, which this engine does not replay, or an expert
-            has no living replica.
-        """
-        faults = self._of("gpu")
-        for fault in faults:
-            if fault.at_ns > 0:
-                raise SimulationError(
-                    f"fault at {fault.at_s} s: GPU {fault.number} changes during the step; "
-                    "expected at_s = 0, for a batch keeps its messages once it has begun"
-                )
-        speed = {fault.number: fault.speed for fault in faults}
-        dead = frozenset(gpu for gpu, each in speed.items() if each == 0)
-        if not dead:
-            return trace, placement, attention
-        left = survivors(trace, placement, attention, dead_gpus=dead)
-        return left.trace, left.placement, left.attention
-
     def drive(self, env: simpy.Environment, session: Session, links: int) -> None:
         """Let the faults of links happen to a network during a run."""
         if self._of("link"):
             env.process(self._happen(env, session, np.ones(links)))
+
+    def drive_gpus(self, env: simpy.Environment, change: Callable[..., None]) -> None:
+        """Have ``change(gpu, alive=...)`` called when GPUs die and come back after the start.
+
+        Before all else of that instant.
+        """
+        for fault in self._of("gpu"):
+            if fault.at_ns > 0:
+                event = _First(env, fault.at_ns)
+                callbacks: Any = event.callbacks
+                act = partial(change, fault.number, alive=fault.speed > 0)
+                callbacks.append(partial(_at, act))
 
     def _of(self, what: str) -> list[Fault]:
         return [fault for fault in self.faults if fault.what == what]
@@ -166,139 +202,15 @@ class FaultSchedule:
             session.set_speeds(speed.copy())
 
 
-def link_number(cluster: Cluster, link: str | int | Sequence[int]) -> int:
-    """Return the number of a link named by its number, ``"src->dst"`` or ``[src, dst]``.
+class _First(simpy.Event):
+    """An event that comes before all others of its instant but those of its kind set before."""
 
-    Ends are nodes, as in the table of links: GPUs, then a NVLink switch per server, then network
-    switches; or, in text, ``gpu3``, ``nvlink0`` and ``switch5``.
-
-    Raises
-    ------
-    SimulationError
-        If there is no such link, or more than one.
-    """
-    if isinstance(link, int):
-        if not 0 <= link < cluster.links:
-            raise SimulationError(f"link {link} does not exist; expected 0 to {cluster.links - 1}")
-        return link
-    ends = link.split("->") if isinstance(link, str) else [str(end) for end in link]
-    if len(ends) != 2:
-        raise SimulationError(f"link {link!r}; expected a number, 'src->dst' or [src, dst]")
-    src, dst = (_node(cluster, end.strip(), link) for end in ends)
-    found = np.flatnonzero((cluster.link_src == src) & (cluster.link_dst == dst)).tolist()
-    if not found:
-        near = np.unique(cluster.link_dst[cluster.link_src == src]).tolist()
-        raise SimulationError(
-            f"link {link!r} does not exist; from {ends[0].strip()} links lead to the nodes "
-            f"{', '.join(map(str, near[:8]))}{', ...' if len(near) > 8 else ''}"
-        )
-    if len(found) > 1:
-        raise SimulationError(
-            f"link {link!r} is one of {len(found)} parallel links; expected a number of "
-            f"{', '.join(map(str, found[:8]))}"
-        )
-    return int(found[0])
+    def __init__(self, env: simpy.Environment, at_ns: int) -> None:
+        super().__init__(env)
+        self._ok, self._value = True, None
+        env.schedule(self, priority=FIRST, delay=at_ns)  # type: ignore[arg-type]
 
 
-def _node(cluster: Cluster, name: str, link: object) -> int:
-    starts = {"gpu": 0, "nvlink": cluster.gpus, "switch": cluster.first_switch, "": 0}
-    counts = {
-        "gpu": cluster.gpus,
-        "nvlink": cluster.servers,
-        "switch": cluster.switches,
-        "": cluster.nodes,
-    }
-    kind = name.rstrip("0123456789")
-    digits = name[len(kind) :]
-    if kind not in starts or not digits or int(digits[:12]) >= counts[kind]:
-        raise SimulationError(
-            f"link {link!r}: no node {name!r}; expected a node number below {cluster.nodes}, or "
-            f"gpu0 to gpu{cluster.gpus - 1}, nvlink0 to nvlink{cluster.servers - 1}, switch0 to "
-            f"switch{cluster.switches - 1}"
-        )
-    return starts[kind] + int(digits[:12])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Survivors:
-    """What goes on when GPUs have died.
-
-    Attributes
-    ----------
-    trace, placement, attention
-        Of the tokens that are left, and the slots on living GPUs.
-    kept, lost
-        int64: the tokens that are left and those that died with their GPU, by their number in
-        the trace; injected = delivered + lost.
-    """
-
-    trace: RoutingTrace
-    placement: Placement
-    attention: Attention
-    kept: NDArray[np.int64]
-    lost: NDArray[np.int64]
-
-
-def survivors(
-    trace: RoutingTrace,
-    placement: Placement,
-    attention: Attention,
-    *,
-    dead_gpus: frozenset[int],
-    from_layer: int = 0,
-) -> Survivors:
-    """Return the step without dead GPUs, from a layer on.
-
-    Tokens that start or end a layer on a dead GPU are lost, with all they hold; other tokens
-    find their experts in the slots that are left, by the replica rule in force.
-
-    Parameters
-    ----------
-    trace, placement, attention
-        The step as planned.
-    dead_gpus
-        GPUs that are dead.
-    from_layer
-        First layer that they miss.
-
-    Raises
-    ------
-    SimulationError
-        Naming the experts without a living replica, or that no token is left.
-    """
-    dead = np.zeros(placement.gpus, dtype=np.bool_)
-    dead[sorted(dead_gpus)] = True
-    gone = dead[placement.slot_gpu] & (placement.slot_layer >= from_layer)
-    _refuse_lost_experts(placement, gone)
-    ends = [attention.origin_gpu(trace.tokens), attention.collector_gpu(trace.tokens)]
-    lost = np.any([dead[each[from_layer:]].any(axis=0) for each in ends], axis=0)
-    kept = np.flatnonzero(~lost)
-    if not len(kept):
-        raise SimulationError(
-            f"all {trace.tokens} tokens are lost with GPU {', '.join(map(str, sorted(dead_gpus)))}"
-        )
-    left = ~gone
-    slots = {name: getattr(placement, name)[left] for name in ("slot_layer", "slot_gpu")}
-    return Survivors(
-        trace=part_trace(trace, kept) if lost.any() else trace,
-        placement=replace(placement, **slots, slot_expert=placement.slot_expert[left])
-        if gone.any()
-        else placement,
-        attention=PartAttention(attention, kept, trace.tokens) if lost.any() else attention,
-        kept=kept,
-        lost=np.flatnonzero(lost),
-    )
-
-
-def _refuse_lost_experts(placement: Placement, gone: NDArray[np.bool_]) -> None:
-    experts = placement.experts
-    cell = placement.slot_layer.astype(np.int64) * experts + placement.slot_expert
-    living = np.bincount(cell[~gone], minlength=placement.layers * experts)
-    lost = np.flatnonzero(living == 0)
-    if len(lost):
-        names = ", ".join(f"({at // experts}, {at % experts})" for at in lost[:8].tolist())
-        more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
-        raise SimulationError(
-            f"lost experts (layer, expert): {names}{more} have no living replica; expected a "
-            "placement with a replica of each on another GPU"
-        )
+def _at(act: Callable[[], None], _: simpy.Event) -> None:
+    """Act when an event happens."""
+    act()

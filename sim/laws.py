@@ -37,7 +37,9 @@ CHUNK_TOLERANCE_NS = 1e-6
 """What the packet network forgives when it rounds a service time up."""
 
 
-def check_laws(result: SimResult, legs: Sequence[Surveyed], router: Router, inputs: Inputs) -> None:
+def check_laws(
+    result: SimResult, legs: Sequence[Surveyed], router: Router, inputs: Inputs | None
+) -> None:
     """Check all laws of a finished run.
 
     Parameters
@@ -49,18 +51,21 @@ def check_laws(result: SimResult, legs: Sequence[Surveyed], router: Router, inpu
     router
         Routes in force.
     inputs
-        Trace, placement and attention, from which the hops are counted again.
+        Trace, placement and attention, from which the hops are counted again; None where GPUs
+        have died, and these do not say it all.
 
     Raises
     ------
     LawViolation
         With the first contradiction found.
     """
+    check_losses(result, legs)
     check_delivery(result, legs, router)
     check_balance(result, legs)
     if not any((phase.speed == 0).any() for phase in result.usage.phases):
         check_routes(result, legs, router)
-        check_byte_hops(result, router, inputs)
+        if inputs is not None:
+            check_byte_hops(result, router, inputs)
     check_moment(result)
     check_capacity(result)
     check_durations(result)
@@ -86,8 +91,43 @@ def counts_hops(result: SimResult, router: Router, inputs: Inputs) -> bool:
     return router.shortest and result.mode == "per_expert" and single and alone
 
 
+def check_losses(result: SimResult, legs: Sequence[Surveyed]) -> None:
+    """Only bytes to or from a GPU that died are lost, and no more than there were."""
+    if result.losses is None:
+        return
+    flows, faults = result.losses.flows, result.losses.faults
+    died = [(fault.at_ns, fault.number) for fault in faults if fault.what == "gpu"]
+    when, who = np.array(died, dtype=np.int64).reshape(-1, 2).T
+    dead = ((flows.at_ns[:, None] == when) & (flows.gpu[:, None] == who)).any(axis=1)
+    wrong = ~dead | ((flows.src != flows.gpu) & (flows.dst != flows.gpu))
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise LawViolation(
+            f"bytes from GPU {flows.src[at]} to {flows.dst[at]} were lost at {flows.at_ns[at]} ns "
+            f"with GPU {flows.gpu[at]}, which did not die then, or is neither"
+        )
+    for at, (leg, surveyed) in enumerate(zip(result.legs, legs, strict=True)):
+        traffic, lost, gpus = surveyed.traffic, flows.of_leg(at), result.cluster.gpus
+        key = (traffic.layer_of_row * gpus + traffic.src) * gpus + traffic.dst
+        place = np.searchsorted(key, (lost.layer * gpus + lost.src) * gpus + lost.dst)
+        total = _totals(place, lost.lost_bytes, len(key) + 1)
+        limit = np.append(traffic.size_bytes, 0)
+        _at_most(total.astype(float), limit.astype(float), f"{leg.name} bytes lost, row", "sent")
+
+
+def _delivered_bytes(result: SimResult, at: int, surveyed: Surveyed) -> NDArray[np.int64]:
+    """int64 [pairs]: bytes injected less bytes lost, all layers of a leg together."""
+    pairs = surveyed.pairs
+    size = pairs.messages * result.legs[at].message_bytes
+    if result.losses is None or not len(result.losses.flows.leg):
+        return size
+    lost, gpus = result.losses.flows.of_leg(at), result.cluster.gpus
+    place = np.searchsorted(pairs.src * gpus + pairs.dst, lost.src * gpus + lost.dst)
+    return size - _totals(place, lost.lost_bytes, len(size))
+
+
 def check_delivery(result: SimResult, legs: Sequence[Surveyed], router: Router) -> None:
-    """Bytes injected = bytes delivered, for every GPU and leg, summed over layers.
+    """Bytes injected = bytes delivered + lost, for every GPU and leg, summed over layers.
 
     A GPU that forwards another's message over NVLink, as rail rules have it, is delivered and
     sends it too.
@@ -95,7 +135,7 @@ def check_delivery(result: SimResult, legs: Sequence[Surveyed], router: Router) 
     cluster = result.cluster
     for at, (leg, surveyed) in enumerate(zip(result.legs, legs, strict=True)):
         each = surveyed.pairs
-        size = each.messages * leg.message_bytes
+        size = _delivered_bytes(result, at, surveyed)
         remote = each.src != each.dst
         carried = result.link_bytes[:, at].sum(axis=0)
         forwarded = np.zeros(cluster.gpus, dtype=np.int64)
@@ -116,7 +156,7 @@ def check_balance(result: SimResult, legs: Sequence[Surveyed]) -> None:
     cluster = result.cluster
     for at, (leg, surveyed) in enumerate(zip(result.legs, legs, strict=True)):
         each = surveyed.pairs
-        size = each.messages * leg.message_bytes
+        size = _delivered_bytes(result, at, surveyed)
         carried = result.link_bytes[:, at].sum(axis=0)
         into, out = (np.zeros(cluster.nodes, dtype=carried.dtype) for _ in range(2))
         for nodes, ends, gpus in (
@@ -146,18 +186,30 @@ def check_routes(result: SimResult, legs: Sequence[Surveyed], router: Router) ->
         each, pairs = surveyed.traffic, surveyed.pairs
         carried = result.link_bytes[:, at].sum(axis=0)
         name = f"{leg.name} bytes of"
-        size = pairs.messages * leg.message_bytes
+        size = _delivered_bytes(result, at, surveyed)
         if router.rule == "shares":
             hops = hops_of_layers(surveyed, router) * leg.message_bytes
+            hops = hops - _lost_hops(result, at, router)
             _equal(_network_bytes(result, [at]), hops, f"{name} layer")
             continue
         if router.rule == "ugal":  # ways depend on what else a layer sends
+            if result.losses is not None and len(result.losses.flows.leg):
+                continue  # and on what is left of it when a GPU dies
             size = each.size_bytes
             paths = router.paths(each.src, each.dst, size_bytes=size, layer=each.layer_of_row)
         else:
             paths = router.paths(pairs.src, pairs.dst)
         size = np.repeat(size, np.diff(paths.indptr))
         _equal(carried, _totals(paths.links, size, links), f"{name} link")
+
+
+def _lost_hops(result: SimResult, at: int, router: Router) -> NDArray[np.int64]:
+    """int64 [layers]: bytes that a leg lost times the hops they would have made."""
+    if result.losses is None:
+        return np.zeros(result.layers, dtype=np.int64)
+    lost = result.losses.flows.of_leg(at)
+    hops = router.hops(lost.src, lost.dst) * lost.lost_bytes
+    return _totals(lost.layer, hops, result.layers)
 
 
 def check_hops(result: SimResult, router: Router, inputs: Inputs) -> None:
@@ -209,7 +261,11 @@ def check_durations(result: SimResult) -> None:
 
 
 def check_time(result: SimResult) -> None:
-    """Time never goes backwards: within collectives, layers and from layer to layer."""
+    """Time never goes backwards: within collectives, layers and from layer to layer.
+
+    Nobody waits for what is still on its way to a GPU that has died: of layers in which one does,
+    the ends are not compared.
+    """
     whole = result.collective_ns
     _at_most(whole[:, :, 0].ravel(), whole[:, :, 1].ravel(), "start of collective", "what follows")
     _at_most(whole.max(keepdims=True), float(result.step_ns), "end of a collective", "the step")
@@ -217,13 +273,26 @@ def check_time(result: SimResult) -> None:
         mine = [leg.micro_batch == batch for leg in result.legs]
         times = whole[:, mine]
         first = sum(leg.direction == 0 for leg in result.legs if leg.micro_batch == batch)
+        cut, forever = _layers_cut(result, times), np.iinfo(np.int64).max
+        combined = np.where(cut, forever, times[:, first, 1])
+        following = np.where(cut[:-1] | cut[1:], forever, times[1:, -1, 1])
         for earlier, later, what in (
             (times[:, 0, 0], times[:, first, 0], "start of the dispatch of layer"),
-            (times[:, 0, 1], times[:, first, 1], "end of the dispatch of layer"),
+            (times[:, 0, 1], combined, "end of the dispatch of layer"),
             (times[:-1, 0, 0], times[1:, 0, 0], "start of layer"),
-            (times[:-1, -1, 1], times[1:, -1, 1], "end of layer"),
+            (times[:-1, -1, 1], following, "end of layer"),
         ):
             _at_most(earlier, later, what, "what follows")
+
+
+def _layers_cut(result: SimResult, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool [layers]: a GPU died while collectives [layers, legs, 2] were under way."""
+    faults = () if result.losses is None else result.losses.faults
+    died = [fault.at_ns for fault in faults if fault.what == "gpu" and fault.speed == 0]
+    at = np.array(died, dtype=np.int64)[:, None]
+    start, end = times[:, :, 0].min(axis=1), times[:, :, 1].max(axis=1)
+    cut: NDArray[np.bool_] = ((start <= at) & (at <= end)).any(axis=0)
+    return cut
 
 
 def check_gpu_time(result: SimResult) -> None:

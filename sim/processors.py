@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,8 @@ class Processors:
         self._arrived: list[tuple[int, int, NDArray[np.int64]]] = []
         self._freed: list[NDArray[np.int64]] = []
         self._deciding = False
+        self._batch_of, self._task_of = np.full((2, gpus), -1)
+        self._stops = np.zeros(gpus, dtype=np.int64)
         self.start_ns = np.zeros((len(durations), tasks, gpus), dtype=np.int64)
         self.active = np.zeros((len(durations), tasks, gpus), dtype=np.bool_)
 
@@ -68,6 +70,44 @@ class Processors:
         if len(gpus):
             self._arrived.append((task, batch, gpus))
             self._decide_last()
+
+    def stop(self, batch: int, gpu: int) -> None:
+        """Let a GPU compute nothing more of a micro-batch that it is to compute now or next.
+
+        What it computes ends now, and what waits is no task any more.
+        """
+        current = int(self._task_of[gpu])
+        if self._busy[gpu] and self._batch_of[gpu] == batch:
+            started = self.start_ns[batch, current, gpu]
+            self._durations[batch][current, gpu] = self._env.now - started
+            self._busy[gpu] = False
+            self._stops[gpu] += 1
+        dropped = [task for _, task, of in self._queues.get(gpu, []) if of == batch]
+        dropped += [task for task, of, gpus in self._arrived if of == batch and gpu in gpus]
+        self.active[batch, dropped, gpu] = False
+        self._forget(batch, gpu)
+        if self._waiting[gpu] and not self._busy[gpu]:
+            self._freed.append(np.array([gpu]))
+            self._decide_last()
+
+    def finished(self, batch: int, task: int, gpu: int) -> bool:
+        """Whether a GPU has computed a task."""
+        computing = self._busy[gpu] and (self._batch_of[gpu], self._task_of[gpu]) == (batch, task)
+        waits = any(each[1:] == (task, batch) for each in self._queues.get(gpu, []))
+        comes = any(each[:2] == (task, batch) and gpu in each[2] for each in self._arrived)
+        return bool(self.active[batch, task, gpu]) and not (computing or waits or comes)
+
+    def _forget(self, batch: int, gpu: int) -> None:
+        """Take tasks of a micro-batch that a GPU has not begun off its queue."""
+        if gpu in self._queues:
+            self._queues[gpu] = [each for each in self._queues[gpu] if each[2] != batch]
+            heapify(self._queues[gpu])
+            self._waiting[gpu] = len(self._queues[gpu])
+        arrived = [
+            (task, of, gpus[gpus != gpu] if of == batch else gpus)
+            for task, of, gpus in self._arrived
+        ]
+        self._arrived = [each for each in arrived if len(each[2])]
 
     def _decide_last(self) -> None:
         """Decide who goes on after the events of this instant that are under way."""
@@ -88,7 +128,7 @@ class Processors:
             if not late.all():
                 self._start(batch, task, gpus[~late])
         for gpus in freed:
-            for gpu in gpus[~self._busy[gpus]].tolist():
+            for gpu in gpus[~self._busy[gpus] & (self._waiting[gpus] > 0)].tolist():
                 waited, of = heappop(self._queues[gpu])[1:]
                 self._waiting[gpu] -= 1
                 self._start(of, waited, np.array([gpu]))
@@ -100,6 +140,7 @@ class Processors:
 
     def _start(self, batch: int, task: int, gpus: NDArray[np.int64]) -> None:
         self._busy[gpus] = True
+        self._batch_of[gpus], self._task_of[gpus] = batch, task
         self.start_ns[batch, task, gpus] = self._env.now
         duration = self._durations[batch][task, gpus]
         if (duration == duration[0]).all():
@@ -112,7 +153,22 @@ class Processors:
 
     def _end_after(self, duration: int, batch: int, task: int, gpus: NDArray[np.int64]) -> None:
         callbacks: Any = self._env.timeout(duration).callbacks
-        callbacks.append(partial(self._finish, batch, task, gpus))
+        callbacks.append(partial(self._end, batch, task, gpus, self._stops[gpus]))
+
+    def _end(
+        self,
+        batch: int,
+        task: int,
+        gpus: NDArray[np.int64],
+        stops: NDArray[np.int64],
+        event: simpy.Event,
+    ) -> None:
+        """Finish a task where nothing has stopped it."""
+        went_on = self._stops[gpus] == stops
+        if not went_on.all():
+            gpus = gpus[went_on]
+        if len(gpus):
+            self._finish(batch, task, gpus, event)
 
     def _finish(self, batch: int, task: int, gpus: NDArray[np.int64], _: simpy.Event) -> None:
         self._busy[gpus] = False

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sim.compute import Pool
     from sim.leg import Leg
+    from sim.losses import Losses
     from sim.messages import MessageSizes
     from sim.network.usage import LinkUsage
     from sim.spans import Spans
@@ -45,7 +46,7 @@ class SimResult:
     mode
         Dispatch mode.
     tokens
-        Size of the batch, of which all are delivered.
+        Size of the batch, less those that faults lost: all are delivered.
     sizes
         Bytes of the messages.
     legs
@@ -71,8 +72,10 @@ class SimResult:
         int64 [layers, gpus]: choices every GPU's experts processed.
     distinct_gpus, distinct_servers
         Distinct destinations of a token and layer, summed over all tokens and layers.
-    lost_tokens
-        Tokens beyond those of the batch that were lost with dead GPUs.
+    origin_tokens
+        int64 [layers, gpus]: tokens that started on every GPU.
+    losses
+        What faults took from the step; None where none was to happen.
     """
 
     cluster: Cluster
@@ -93,17 +96,37 @@ class SimResult:
     expert_tokens: NDArray[np.int64]
     distinct_gpus: int
     distinct_servers: int
-    lost_tokens: int = 0
+    origin_tokens: NDArray[np.int64]
+    losses: Losses | None = None
 
     def __post_init__(self) -> None:
         """Freeze the arrays."""
-        for array in (self.link_bytes, self.hop_histogram, self.collective_ns, self.expert_tokens):
+        for array in (
+            self.link_bytes, self.hop_histogram, self.collective_ns, self.expert_tokens,
+            self.origin_tokens,
+        ):  # fmt: skip
             array.setflags(write=False)
 
     @property
     def layers(self) -> int:
         """MoE layers."""
         return len(self.collective_ns)
+
+    @property
+    def lost_tokens(self) -> int:
+        """Tokens that were lost with dead GPUs."""
+        return 0 if self.losses is None else self.losses.tokens
+
+    @property
+    def resent_bytes(self) -> int | None:
+        """Bytes sent over a link that died, and once more elsewhere; None without chunks."""
+        resent = self.usage.resent_bytes
+        return None if resent is None else int(resent.sum())
+
+    @property
+    def token_layers(self) -> int:
+        """Layers that tokens went through, summed over tokens: those later lost count till then."""
+        return int(self.origin_tokens.sum())
 
     @property
     def step_s(self) -> float:
@@ -145,7 +168,7 @@ class SimResult:
     @property
     def hops_per_token_layer(self) -> float:
         """Network links crossed per token and layer, dispatch and combine together."""
-        return int(self.message_hops.sum()) / (self.tokens * self.layers)
+        return int(self.message_hops.sum()) / self.token_layers
 
     @property
     def byte_hops(self) -> int:
@@ -257,12 +280,12 @@ class SimResult:
     @property
     def gpus_per_token_layer(self) -> float:
         """Mean distinct GPUs a token's choices of a layer sit on."""
-        return self.distinct_gpus / (self.tokens * self.layers)
+        return self.distinct_gpus / self.token_layers
 
     @property
     def servers_per_token_layer(self) -> float:
         """Mean distinct servers a token's choices of a layer sit on."""
-        return self.distinct_servers / (self.tokens * self.layers)
+        return self.distinct_servers / self.token_layers
 
     @property
     def link_busy_s(self) -> NDArray[np.float64]:
@@ -288,6 +311,22 @@ class SimResult:
             "busiest_link_s": self.busiest_link_s,
             "exposed_comm_s": self.exposed_comm_s,
             "step_s": self.step_s,
+        }
+
+    def fault_metrics(self) -> dict[str, int | None]:
+        """Return what faults took from the step; nothing where none was to happen.
+
+        ``lost_bytes`` are of layers under way when a GPU died, ``resent_bytes`` of links that
+        died (known on packet alone).
+        """
+        if self.losses is None:
+            return {}
+        return {
+            "lost_tokens": self.losses.tokens,
+            "lost_choices": int(self.losses.choices.sum()),
+            "lost_experts": len(self.losses.experts),
+            "lost_bytes": self.losses.lost_bytes,
+            "resent_bytes": self.resent_bytes,
         }
 
     def step_metrics(self) -> dict[str, float | None]:

@@ -7,12 +7,13 @@ many tokens and messages there are.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import simpy
 
-from sim.errors import LawViolation
+from sim.errors import SimulationError
+from sim.part import Part
 from sim.processors import Processors
 from sim.turns import Turns, in_turns
 
@@ -24,25 +25,46 @@ if TYPE_CHECKING:
     from sim.batch import Batch
     from sim.faults import FaultSchedule
     from sim.free import FreeSession
-    from sim.network.protocol import Collective, Network, Session
-    from sim.pairs import Surveyed
+    from sim.network.protocol import Network, Session
+    from sim.part import Plan
     from sim.turns import Overlap
 
     Gpus = NDArray[np.int64]
 
 
+class Cut(NamedTuple):
+    """Bytes that a collective under way lost when a GPU died.
+
+    Attributes
+    ----------
+    at_ns, gpu
+        When, and which.
+    layer, leg
+        Which collective; legs of all micro-batches, one after the other.
+    lost_bytes
+        int64 [flows] of that collective.
+    """
+
+    at_ns: int
+    gpu: int
+    layer: int
+    leg: int
+    lost_bytes: NDArray[np.int64]
+
+
 def run_step(
     network: Network,
-    batches: Sequence[Batch],
+    plans: Sequence[Plan],
     faults: FaultSchedule | None = None,
     overlap: Overlap = "ready",
 ) -> tuple[Step, Session]:
     """Let a step happen on an idle network; return what happened, and the links' books."""
     env = simpy.Environment()
     session = network.open(env)
+    step = Step(env, session, plans, overlap=overlap)
     if faults is not None:
         faults.drive(env, session, network.router.cluster.links)
-    step = Step(env, session, batches, overlap=overlap)
+        faults.drive_gpus(env, step.change_gpu)
     step.run()
     return step, session
 
@@ -60,6 +82,10 @@ class Step:
     - sends a stage of the combine when that is done (where it receives nothing in the dispatch:
       at once) and all it receives in earlier stages is in.
 
+    A layer is planned when the first GPU is to send its dispatch. When a GPU dies, layers under
+    way go on without it: what has not left its sender, to it or from it, is lost, and nobody
+    waits for it.
+
     The tail follows the results of the last layer. A GPU computes one task at a time, of all
     micro-batches; see `Processors`, and `Overlap` for micro-batches that take turns.
 
@@ -69,8 +95,8 @@ class Step:
         Counts integer nanoseconds from 0.
     session
         The network.
-    batches
-        The micro-batches.
+    plans
+        The micro-batches: a `Batch` each, or what plans it layer by layer.
     overlap
         Order of the micro-batches.
     patient
@@ -81,14 +107,15 @@ class Step:
         self,
         env: simpy.Environment,
         session: Session | FreeSession,
-        batches: Sequence[Batch],
+        plans: Sequence[Plan],
         *,
         overlap: Overlap = "ready",
         patient: bool = False,
     ) -> None:
         self._env = env
-        self._parts = [_Part(session, batch) for batch in batches]
-        self._in_turns = in_turns(overlap, len(batches))
+        self._session: Any = session
+        self._parts = [Part(session, plan) for plan in plans]
+        self._in_turns = in_turns(overlap, len(plans))
         durations = [part.durations for part in self._parts]
         if self._in_turns:
             there = np.stack([part.tasks for part in self._parts])
@@ -97,8 +124,8 @@ class Step:
             )
         else:
             self._processors = Processors(env, durations, self._computed, patient=patient)
-        for number in range(len(batches)):
-            self._open(number)
+        self._dead: set[int] = set()
+        self.cuts: list[Cut] = []
 
     def run(self) -> None:
         """Let the step happen."""
@@ -107,6 +134,45 @@ class Step:
         self._env.run()
         for part in self._parts:
             part.check_ended()
+
+    def change_gpu(self, gpu: int, *, alive: bool) -> None:
+        """Let a GPU die or come back now.
+
+        Raises
+        ------
+        SimulationError
+            If micro-batches take turns, which are written down before the step.
+        """
+        if self._in_turns:
+            raise SimulationError(
+                f"GPU {gpu} {'comes back' if alive else 'dies'} during a step whose micro-batches "
+                "take turns; expected overlap 'ready', or at_s = 0"
+            )
+        (self._dead.discard if alive else self._dead.add)(gpu)
+        for number, part in enumerate(self._parts):
+            part.plan.change(gpu, alive=alive)
+            if part.issued and not alive:
+                tail = self._processors.finished(number, 2 * part.layers, gpu)
+                part.fall(gpu, delivered=tail)
+                self._processors.stop(number, gpu)
+        if alive:
+            return
+        lost = {id(each): size for each, size in self._session.cut(gpu)}
+        first = 0
+        for part in self._parts:
+            for layer, legs in enumerate(part.collectives):
+                for leg, each in enumerate(legs, start=first):
+                    if id(each) in lost:
+                        self.cuts.append(Cut(int(self._env.now), gpu, layer, leg, lost[id(each)]))
+            first += part.legs
+
+    def issued(self) -> list[list[Batch]]:
+        """Return the plan of every layer, for every micro-batch."""
+        return [part.issued for part in self._parts]
+
+    def happened(self) -> list[Batch]:
+        """Return what every micro-batch sent and computed."""
+        return [part.happened() for part in self._parts]
 
     @property
     def end_ns(self) -> int:
@@ -129,12 +195,14 @@ class Step:
         return np.concatenate([part.link_bytes() for part in self._parts], axis=1)
 
     def _open(self, number: int) -> None:
-        """Register the next layer of a micro-batch.
+        """Plan and register the next layer of a micro-batch.
 
         Layers open one by one, so that a network holds the messages of few at a time.
         """
         part = self._parts[number]
         layer = part.open(self._before(number))
+        for gpu in sorted(self._dead) if layer == 0 else ():
+            self._processors.stop(number, gpu)
         for leg, collective in enumerate(part.collectives[layer]):
             if collective is None:
                 continue
@@ -144,11 +212,14 @@ class Step:
                 listen(arrived)
                 continue
             together: dict[simpy.Event, list[int]] = {}
-            for gpu in np.flatnonzero(part.receives[leg][layer]).tolist():
+            for gpu in np.flatnonzero(part.receives[leg, layer]).tolist():
                 together.setdefault(collective.arrived(gpu), []).append(gpu)
             for event, gpus in together.items():
                 callbacks: Any = event.callbacks
                 callbacks.append(partial(_at, partial(arrived, np.array(gpus))))
+        stranded = part.stranded[layer]
+        if len(stranded):
+            self._results_in(number, layer, stranded[~part.attends[layer, stranded]])
 
     def _arrived(self, number: int, layer: int, leg: int, gpus: Gpus) -> None:
         """Count what is in, and let GPUs go on that have all they waited for."""
@@ -159,6 +230,11 @@ class Step:
             complete = _count_down(part.inputs[layer], gpus)
             self._inputs_in(number, layer, complete)
             return
+        self._results_in(number, layer, gpus)
+
+    def _results_in(self, number: int, layer: int, gpus: Gpus) -> None:
+        """Count results, and let GPUs go on to the next layer that have them all."""
+        part = self._parts[number]
         complete = _count_down(part.results[layer], gpus)
         if self._in_turns and len(complete):
             self._give_turn(number, layer, complete)
@@ -167,7 +243,7 @@ class Step:
         if len(following):
             self._processors.ready(number, 2 * (layer + 1), following)
 
-    def _before(self, number: int) -> tuple[_Part, int] | None:
+    def _before(self, number: int) -> tuple[Part, int] | None:
         """Return whose results a dispatch waits for, and how many layers these lie before it."""
         if not self._in_turns:
             return None
@@ -199,18 +275,20 @@ class Step:
         if layer == part.layers:
             return
         if not experts:
+            if layer == len(part.collectives):
+                self._open(number)
             for leg in range(part.dispatch_legs):
                 self._send(number, layer, leg, gpus)
+            if len(part.stranded[layer]):
+                self._results_in(number, layer, np.intersect1d(gpus, part.stranded[layer]))
             return
         self._release(number, layer, gpus)
         for later, waiting in part.experts_done(layer, gpus):
             self._inputs_in(number, later, _count_down(part.inputs[later], waiting))
 
     def _release(self, number: int, layer: int, gpus: Gpus) -> None:
-        """Send results; the next layer opens before the first of them leaves."""
+        """Send results."""
         part = self._parts[number]
-        if layer + 1 == len(part.collectives) < part.layers:
-            self._open(number)
         for leg in range(part.dispatch_legs, part.legs):
             self._send(number, layer, leg, gpus)
 
@@ -221,7 +299,7 @@ class Step:
         collective = part.collectives[layer][leg]
         if collective is None or not len(free):
             return
-        senders = free[part.sends[leg][layer][free]]
+        senders = free[part.sends[leg, layer, free]]
         if not len(senders):
             return
         send_all: Any = getattr(collective, "send_all", None)
@@ -230,159 +308,6 @@ class Step:
             return
         for gpu in senders.tolist():
             collective.send(gpu)
-
-
-class _Part:
-    """One micro-batch of the step: who takes part in what, and what is waited for.
-
-    `holds[layer][leg]`, `inputs[layer]` and `results[layer]` count for every GPU what it still
-    waits for before it sends a leg, computes its experts, and goes on to the next layer.
-    """
-
-    def __init__(self, session: Session | FreeSession, batch: Batch) -> None:
-        self._session, legs = session, batch.legs
-        self.layers, gpus = batch.gpu_tokens.shape
-        self.legs, self.dispatch_legs = len(legs), batch.dispatch_legs
-        self.durations = batch.durations()
-        self.sends = [each.sends for each in legs]
-        self.receives = [each.receives for each in legs]
-        self.computes = batch.gpu_tokens > 0
-        last = np.any([self.receives[leg][-1] for leg in range(self.dispatch_legs, self.legs)], 0)
-        self.attends = np.vstack((batch.exchange.origin_tokens > 0, last))
-        self.later_legs = [
-            range(leg + 1, self.dispatch_legs if leg < self.dispatch_legs else self.legs)
-            for leg in range(self.legs)
-        ]
-        self._openers = [_opener(session, each) for each in legs]
-        self.collectives: list[list[Collective | None]] = []
-        self.holds: list[NDArray[np.int64]] = []
-        self.inputs: list[NDArray[np.int64]] = []
-        self.results: list[NDArray[np.int64]] = []
-        self._done = np.zeros((self.layers, gpus), dtype=np.bool_)
-        self._latest = np.full(gpus, -1)
-        self._follower = np.full((self.layers, gpus), -1)
-
-    @property
-    def tasks(self) -> NDArray[np.bool_]:
-        """bool [tasks, gpus]: what GPUs will compute."""
-        both = np.stack((self.attends[:-1], self.computes), axis=1)
-        rows: NDArray[np.bool_] = both.reshape(-1, both.shape[2])
-        return np.vstack((rows, self.attends[-1]))
-
-    def open(self, before: tuple[_Part, int] | None = None) -> int:
-        """Register the collectives of the next layer, and count what is waited for in it.
-
-        Parameters
-        ----------
-        before
-            Micro-batch whose results the dispatch waits for, and how many layers earlier.
-        """
-        layer = len(self.collectives)
-        self.collectives.append([each(layer) for each in self._openers])
-        received = np.array([each[layer] for each in self.receives], dtype=np.int64)
-        out, back = received[: self.dispatch_legs], received[self.dispatch_legs :]
-        inputs = out.sum(axis=0)
-        holds = np.zeros_like(received)
-        holds[: self.dispatch_legs] = _before(out) + self.attends[layer]
-        if before is not None:
-            other, earlier = before
-            holds[0] += other.awaits_results(layer - earlier) & self.attends[layer]
-        holds[self.dispatch_legs :] = _before(back) + (inputs > 0)
-        self._check(layer, holds, inputs)
-        self.holds.append(holds)
-        self.inputs.append(inputs + self._follow(layer))
-        self.results.append(back.sum(axis=0))
-        return layer
-
-    def awaits_results(self, layer: int) -> NDArray[np.bool_]:
-        """bool [gpus]: who has yet to receive results of a layer; nobody of a layer before 0."""
-        if layer < len(self.results):
-            return self.results[layer] > 0 if layer >= 0 else np.zeros_like(self.attends[0])
-        legs = range(self.dispatch_legs, self.legs)
-        found: NDArray[np.bool_] = np.any([self.receives[leg][layer] for leg in legs], axis=0)
-        return found
-
-    def experts_done(self, layer: int, gpus: Gpus) -> list[tuple[int, Gpus]]:
-        """Note that experts are done; return later layers of GPUs that waited for that."""
-        self._done[layer, gpus] = True
-        after = self._follower[layer, gpus]
-        if not np.count_nonzero(after != after[0]):
-            return [(int(after[0]), gpus)] if after[0] >= 0 else []
-        return [(int(each), gpus[after == each]) for each in np.unique(after[after >= 0])]
-
-    def check_ended(self) -> None:
-        """Refuse a step that stopped before its end."""
-        for number in range(self.layers):
-            ended = number < len(self.collectives) and all(
-                each is None or each.ended_ns is not None for each in self.collectives[number]
-            )
-            if not ended:
-                raise LawViolation(f"layer {number}: the results were not all delivered")
-
-    def collective_ns(self) -> NDArray[np.int64]:
-        """int64 [layers, legs, 2]: start and end; of an empty leg, the end of the one before."""
-        times = np.zeros((self.layers, self.legs, 2), dtype=np.int64)
-        last = 0
-        for layer, legs in enumerate(self.collectives):
-            for leg, each in enumerate(legs):
-                if each is None or each.started_ns is None or each.ended_ns is None:
-                    times[layer, leg] = last
-                    continue
-                times[layer, leg] = each.started_ns, each.ended_ns
-                last = each.ended_ns
-        return times
-
-    def link_bytes(self) -> NDArray[Any]:
-        """[layers, legs, links]."""
-        some = next(each for each in self.collectives[0] if each is not None)
-        none = np.zeros_like(some.link_bytes)
-        return np.array(
-            [
-                [none if each is None else each.link_bytes for each in legs]
-                for legs in self.collectives
-            ]
-        )
-
-    def _follow(self, layer: int) -> NDArray[np.bool_]:
-        """Let experts wait for those of the GPU's layer before, where these are not done."""
-        gpu = np.flatnonzero(self.computes[layer])
-        before = self._latest[gpu]
-        open_still = (before >= 0) & ~self._done[before, gpu]
-        waiting = np.zeros(len(self._latest), dtype=np.bool_)
-        waiting[gpu[open_still]] = True
-        self._follower[before[open_still], gpu[open_still]] = layer
-        self._latest[gpu] = layer
-        return waiting
-
-    def _check(self, layer: int, holds: NDArray[np.int64], inputs: NDArray[np.int64]) -> None:
-        """Refuse what would never be sent or computed."""
-        for leg in range(self.legs):
-            lost = self.sends[leg][layer] & (holds[leg] == 0)
-            if lost.any():
-                raise LawViolation(
-                    f"layer {layer}: GPU {lost.argmax()} sends in stage {leg} without a token of "
-                    "its own or a message before"
-                )
-        idle = self.computes[layer] & (inputs == 0)
-        if idle.any():
-            raise LawViolation(
-                f"layer {layer}: GPU {idle.argmax()} has tokens for its experts, but no message"
-            )
-
-
-def _opener(session: Any, leg: Surveyed) -> Callable[[int], Collective | None]:
-    """Return what registers the collective of a layer; None where there are no messages."""
-    foresee: Any = getattr(session, "foresee", None)
-    if foresee is not None:
-        return foresee(leg)  # type: ignore[no-any-return]
-    traffic, rows = leg.traffic, np.diff(leg.traffic.indptr)
-    return lambda layer: session.collective(traffic.layer(layer)) if rows[layer] else None
-
-
-def _before(received: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[stages, gpus]: stages before in which a GPU receives."""
-    earlier: NDArray[np.int64] = np.cumsum(received, axis=0) - received
-    return earlier
 
 
 def _count_down(left: NDArray[np.int64], gpus: Gpus) -> Gpus:

@@ -62,12 +62,12 @@ class Reached(NamedTuple):
     gpu
         int32 [tokens, choices].
     news
-        uint8 [tokens, choices]: 2 on a server the token has not reached before, 1 on a GPU it
-        has not reached before, 0 on one it has.
+        int8 [tokens, choices]: 2 on a server the token has not reached before, 1 on a GPU it
+        has not reached before, 0 on one it has; -1 on a dead GPU, where nothing is sent.
     """
 
     gpu: NDArray[np.int32]
-    news: NDArray[np.uint8]
+    news: NDArray[np.int8]
 
 
 @njit(cache=True)
@@ -183,11 +183,37 @@ def find_news(reached: Reached, first_gpu: NDArray[np.int32]) -> tuple[int, int]
             gpu = reached.gpu[token, choice]
             server = first_gpu[gpu]
             # Without branches: whether either is new is nothing a processor could guess.
-            new = np.uint8(visit[gpu] != token)
-            new_server = np.uint8(visit_server[server] != token)
+            new = np.int8(visit[gpu] != token)
+            new_server = np.int8(visit_server[server] != token)
             visit[gpu] = token
             visit_server[server] = token
             reached.news[token, choice] = new + new_server
+            found += int(new)
+            found_servers += int(new_server)
+    return found, found_servers
+
+
+@njit(cache=True)
+def find_living_news(
+    reached: Reached, first_gpu: NDArray[np.int32], dead: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Do what `find_news` does where some GPUs are dead: choices there reach nothing."""
+    visit = np.full(len(first_gpu), -1, np.int64)
+    visit_server = visit.copy()
+    tokens, choices = reached.gpu.shape
+    found = found_servers = 0
+    for token in range(tokens):
+        for choice in range(choices):
+            gpu = reached.gpu[token, choice]
+            if dead[gpu]:
+                reached.news[token, choice] = -1
+                continue
+            server = first_gpu[gpu]
+            new = visit[gpu] != token
+            new_server = visit_server[server] != token
+            visit[gpu] = token
+            visit_server[server] = token
+            reached.news[token, choice] = int(new) + int(new_server)
             found += int(new)
             found_servers += int(new_server)
     return found, found_servers

@@ -40,8 +40,9 @@ class Exchange:
         int64 [slots], aligned with the placement's: choices that every slot answers.
     shared_tokens
         int64 [layers, gpus]: choices of routed shared experts that every GPU answers.
-    distinct_gpus, distinct_servers
-        Distinct GPUs and servers that answer a token in a layer, summed over tokens and layers.
+    distinct
+        int64 [layers, 2]: distinct GPUs and servers that answer a token in a layer, summed over
+        tokens.
     origin_tokens
         int64 [layers, gpus]: tokens that start on a GPU.
     """
@@ -50,14 +51,23 @@ class Exchange:
     combine: tuple[Traffic, ...]
     slot_tokens: NDArray[np.int64]
     shared_tokens: NDArray[np.int64]
-    distinct_gpus: int
-    distinct_servers: int
+    distinct: NDArray[np.int64]
     origin_tokens: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         """Freeze the arrays."""
-        for array in (self.slot_tokens, self.shared_tokens, self.origin_tokens):
+        for array in (self.slot_tokens, self.shared_tokens, self.distinct, self.origin_tokens):
             array.setflags(write=False)
+
+    @property
+    def distinct_gpus(self) -> int:
+        """Distinct GPUs that answer a token in a layer, summed over tokens and layers."""
+        return int(self.distinct[:, 0].sum())
+
+    @property
+    def distinct_servers(self) -> int:
+        """Distinct servers that answer a token in a layer, summed over tokens and layers."""
+        return int(self.distinct[:, 1].sum())
 
 
 def exchange(
@@ -161,8 +171,7 @@ def _result(replay: Replay, sizes: MessageSizes) -> Exchange:
         combine=combine,
         slot_tokens=slot_tokens,
         shared_tokens=shared_tokens,
-        distinct_gpus=replay.distinct_gpus,
-        distinct_servers=replay.distinct_servers,
+        distinct=replay.distinct,
         origin_tokens=replay.origin_tokens,
     )
 

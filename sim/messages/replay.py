@@ -10,6 +10,7 @@ import numpy as np
 from placement.replica_parts import slots_by_expert
 from sim.errors import SimulationError
 from sim.messages.gather import all_gather, reduce_scatter
+from sim.messages.living import dead_mask, stand_ins, without_dead
 from sim.messages.pairs import Leg, count_pairs
 from sim.messages.replicas import layer_replicas
 
@@ -43,7 +44,7 @@ class Replay:
         from sim.messages._message_kernel import DIRECT, ON, OUT  # noqa: PLC0415  loads numba
 
         self.tokens = 0
-        self.distinct_gpus = self.distinct_servers = 0
+        self.distinct = np.zeros((placement.layers, 2), np.int64)
         self.origin_tokens = np.zeros((placement.layers, placement.gpus), np.int64)
         self._collected = np.zeros_like(self.origin_tokens)
         self._placement = placement
@@ -54,6 +55,7 @@ class Replay:
             partial(Leg, way, first_gpu=self._first_gpu) for way in (DIRECT, OUT, ON)
         )
         self._mode = rules.mode
+        self._dead = dead_mask(placement.gpus, rules.dead_gpus)
         self._shared = rules.routed_shared
         self._whole = rules.with_shared(placement)
         self._replicas = layer_replicas(placement, self._whole, rules)
@@ -93,18 +95,36 @@ class Replay:
         out, back = sizes.dispatch_bytes, sizes.combine_bytes
         if self._mode == "allgather":
             width = self._placement.gpus_per_server
-            return (
+            return self._living(
                 all_gather(self.origin_tokens, width, out),
                 reduce_scatter(self._collected, width, back),
             )
         returning = self._out if self._back is None else self._back
-        return (
+        return self._living(
             tuple(each.traffic(out, outward=True) for each in self._out),
             tuple(each.traffic(back, outward=False) for each in reversed(returning)),
         )
 
+    def _living(self, dispatch: Stages, combine: Stages) -> tuple[Stages, Stages]:
+        """Let living GPUs forward in the place of dead ones."""
+        if not self._dead.any() or len(dispatch) == 1:
+            return dispatch, combine
+        forwarder = stand_ins(self._dead, self._placement.gpus_per_server)
+        # Either way messages come to the GPU that forwards in the first stage.
+        first, second = (
+            [
+                without_dead(stages[at], forwarder, self._dead, forwards=end)
+                for stages in (dispatch, combine)
+            ]
+            for at, end in enumerate(("dst", "src"))
+        )
+        return (first[0], second[0]), (first[1], second[1])
+
     def answered(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """int64 [slots] and [layers, gpus]: choices that slots and shared experts answer."""
+        """int64 [slots] and [layers, gpus]: choices that slots and shared experts answer.
+
+        Those of dead GPUs are choices that nobody answers.
+        """
         whole, gpus = self._whole, self._placement.gpus
         tokens = np.empty(len(whole.slot_layer), np.int64)
         tokens[slots_by_expert(whole)[0]] = np.concatenate(self._taken)
@@ -121,18 +141,20 @@ class Replay:
         from sim.messages._message_kernel import (  # noqa: PLC0415  loads numba
             Reached,
             choose_replicas,
+            find_living_news,
             find_news,
         )
 
         for tokens, end in zip((self.origin_tokens, self._collected), ends, strict=True):
             tokens[layer] += np.bincount(end, minlength=self._placement.gpus)
         shape = (len(topk), topk.shape[1] + self._shared)
-        reached = Reached(np.empty(shape, np.int32), np.empty(shape, np.uint8))
+        reached = Reached(np.empty(shape, np.int32), np.empty(shape, np.int8))
         replicas, taken = self._replicas[layer], self._taken[layer]
         choose_replicas(topk, ends[0], replicas, reached.gpu, taken, seen, first)
-        found, found_servers = find_news(reached, self._first_gpu)
-        self.distinct_gpus += found
-        self.distinct_servers += found_servers
+        if self._dead.any():
+            self.distinct[layer] += find_living_news(reached, self._first_gpu, self._dead)
+        else:
+            self.distinct[layer] += find_news(reached, self._first_gpu)
         self._count(layer, reached, ends)
 
     def _count(self, layer: int, reached: Reached, ends: Ends) -> None:

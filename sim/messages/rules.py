@@ -9,6 +9,7 @@ import numpy as np
 
 from placement.replica_parts import equal_parts
 from sim.errors import SimulationError
+from sim.messages.living import dead_mask, stand_ins
 from sim.messages.sizes import check_mode
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class DispatchOptions(TypedDict, total=False):
     shared_experts: int
     shared_gpus: Sequence[int] | None
     seed: int
+    dead_gpus: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +69,9 @@ class DispatchRules:
         server, the next one in the next layer and for the next shared expert.
     seed
         Of where turns start and of random choices.
+    dead_gpus
+        GPUs that neither answer nor forward: the next living GPU of their server takes their
+        place in forwarding, and choices of experts that they alone hold are lost.
     """
 
     mode: DispatchMode = "per_expert"
@@ -77,6 +82,7 @@ class DispatchRules:
     shared_experts: int = 0
     shared_gpus: Sequence[int] | None = None
     seed: int = 0
+    dead_gpus: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         """Refuse names and numbers that mean nothing."""
@@ -123,10 +129,11 @@ class DispatchRules:
 
     def _shared_gpus(self, placement: Placement, turn: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64 [turns, copies]: the GPUs of every layer and shared expert."""
+        dead = dead_mask(placement.gpus, self.dead_gpus)
         if self.shared_gpus is None:
             width = placement.gpus_per_server
-            first = np.arange(placement.servers) * width
-            turns: NDArray[np.int64] = first + turn[:, None] % width
+            first = np.flatnonzero(~dead.reshape(-1, width).all(axis=1)) * width
+            turns: NDArray[np.int64] = stand_ins(dead, width)[first + turn[:, None] % width]
             return turns
         gpus = np.asarray(self.shared_gpus, dtype=np.int64)
         good = gpus.ndim == 1 and len(gpus) and len(np.unique(gpus)) == len(gpus)
@@ -134,6 +141,12 @@ class DispatchRules:
             raise SimulationError(
                 f"shared_gpus {gpus.tolist()}: expected distinct GPUs of 0..{placement.gpus - 1}, "
                 "at least one"
+            )
+        gpus = gpus[~dead[gpus]]
+        if not len(gpus):
+            raise SimulationError(
+                f"shared experts: all of shared_gpus {self.shared_gpus} are dead; expected a "
+                "copy on another GPU"
             )
         return np.broadcast_to(gpus, (len(turn), len(gpus)))
 

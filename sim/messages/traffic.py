@@ -56,7 +56,13 @@ class Traffic:
         """int64 [rows]: bytes of every row."""
         return self.count * self.message_bytes
 
+    def layer_rows(
+        self, layer: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Return src, dst and count of one layer."""
+        rows = slice(self.indptr[layer], self.indptr[layer + 1])
+        return self.src[rows], self.dst[rows], self.count[rows]
+
     def layer(self, layer: int) -> Flows:
         """Return the flows of one layer."""
-        rows = slice(self.indptr[layer], self.indptr[layer + 1])
-        return Flows(self.src[rows], self.dst[rows], self.count[rows], self.message_bytes)
+        return Flows(*self.layer_rows(layer), self.message_bytes)

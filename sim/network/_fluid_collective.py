@@ -29,6 +29,10 @@ class FluidCollective:
         self._link_bytes: NDArray[Any] | None = None
         self._delivered_ns: NDArray[np.float64] | None = None
         self._bundles: list[tuple[int, Bundles]] = []
+        self._excused = np.zeros(0, dtype=np.int64)
+        self._moving: NDArray[np.int64]
+        self._columns: dict[str, NDArray[Any]]
+        self._unsent: dict[int, tuple[slice, int | None]]
         self.started_ns: int | None = None
         self.ended_ns: int | None = None
         self._order = np.argsort(flows.src, kind="stable")
@@ -102,6 +106,46 @@ class FluidCollective:
             self._route(places)
         moved = {name: self._columns[name][running] for name in ("way", "latency")}
         self._session.move(rows, moved)
+
+    def cut(self, gpu: int) -> NDArray[np.int64]:
+        """Give up what has not left, to a GPU or from it; returns int64 [flows] bytes."""
+        session, flows = self._session, self._flows
+        mine = (flows.src == gpu) | (flows.dst == gpu)
+        lost = np.zeros(len(flows), dtype=np.int64)
+        rows, delivery = session.under_way(self._account)
+        running = mine[delivery - self._first_delivery]
+        lost[delivery[running] - self._first_delivery] = session.end_early(rows[running])
+        unsent = self._forget(mine)
+        lost[unsent] = flows.size_bytes[unsent]
+        _, own = self._unsent.pop(gpu, (None, None))
+        missing = unsent if own is None else np.append(unsent, own)
+        inbox = self._first_inbox + self._inbox[missing]
+        session.miss(inbox, np.full(len(inbox), float(session.env.now)))
+        missing = np.append(missing, delivery[running] - self._first_delivery)
+        self._excused = np.unique(self._inbox[missing])
+        return lost
+
+    def excuse(self) -> None:
+        """Announce the inboxes that wait for nothing any more since `cut`."""
+        left = self._session.view("inboxes", self._first_inbox, len(self._events))["left"]
+        for inbox in self._excused[left[self._excused] == 0].tolist():
+            self._session.announce(self._first_inbox + inbox)
+
+    def _forget(self, mine: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Take flows that have not been sent off the columns; returns which."""
+        pending = np.zeros(len(self._moving), dtype=np.bool_)
+        for rows, _ in self._unsent.values():
+            pending[rows] = True
+        gone = pending & mine[self._moving]
+        before = np.concatenate(([0], np.cumsum(~gone))).tolist()
+        self._unsent = {
+            sender: (slice(before[rows.start], before[rows.stop]), local)
+            for sender, (rows, local) in self._unsent.items()
+        }
+        unsent: NDArray[np.int64] = self._moving[gone]
+        self._moving = self._moving[~gone]
+        self._columns = {name: each[~gone] for name, each in self._columns.items()}
+        return unsent
 
     def _deliver_locally(self, flow: int, now: int) -> None:
         inbox = self._first_inbox + int(self._inbox[flow])

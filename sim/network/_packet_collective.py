@@ -12,12 +12,16 @@ from sim.network.issue import IssueOrder, issue_rank
 from topologies import RoutingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import simpy
     from numpy.typing import NDArray
 
     from sim.network.flows import Flows
     from sim.network.packet import PacketNetwork, PacketSession
     from topologies import Router
+
+    Withdraw = Callable[[tuple[int, int], NDArray[np.int64]], NDArray[np.int64]]
 
 
 class Routes(NamedTuple):
@@ -69,6 +73,7 @@ class PacketCollective:
         self._rows: list[tuple[str, int, int]] = []
         self._link_bytes: NDArray[np.int64] | None = None
         self._delivered_ns: NDArray[np.int64] | None = None
+        self._excused = np.zeros(0, dtype=np.int64)
         self.started_ns: int | None = None
         self.ended_ns: int | None = None
         self._register_inboxes()
@@ -138,6 +143,28 @@ class PacketCollective:
         first = self._reserve_hops(paths.links)
         rows["first_hop"][at] = first + paths.indptr[:-1]
         rows["end_hop"][at] = first + paths.indptr[1:]
+
+    def cut(self, gpu: int, withdraw: Withdraw) -> NDArray[np.int64]:
+        """Give up what has not left, to a GPU or from it; returns int64 [flows] bytes."""
+        session, flows = self._session, self._flows
+        mine = ((flows.src == gpu) | (flows.dst == gpu))[self._order]
+        moving = (flows.src != flows.dst)[self._order]
+        gone = self._first_flow + np.flatnonzero(mine & moving)
+        lost = np.zeros(len(flows), dtype=np.int64)
+        before = session.view("inboxes", self._first_inbox, len(self._events)).copy()
+        lost[self._order[gone - self._first_flow]] = withdraw(self._injections, gone)
+        _, _, local = self._unsent.pop(gpu, (0, 0, []))
+        for inbox in local:
+            counter = session.view("inboxes", inbox, 1)
+            counter -= 1
+        left = session.view("inboxes", self._first_inbox, len(self._events))
+        self._excused = np.flatnonzero((left == 0) & (before > 0))
+        return lost
+
+    def excuse(self) -> None:
+        """Announce the inboxes that wait for nothing any more since `cut`."""
+        for inbox in self._excused.tolist():
+            self._session.announce(self._first_inbox + inbox)
 
     def redirect(
         self, chunks: NDArray[Any], switch: NDArray[np.int64], link: NDArray[np.int64]
@@ -211,6 +238,7 @@ class PacketCollective:
         remote = first_link[starts] != NONE
         begin, end = starts[remote], np.r_[starts[1:], len(src)][remote]
         self._first_injection, injections = self._reserve("injections", len(begin))
+        self._injections = (self._first_injection, self._first_injection + len(begin))
         flows = session.view("flows", self._first_flow, len(src))
         flows["next"][end - 1] = self._first_flow + begin
         bytes_before = np.r_[0, np.cumsum(self._flows.size_bytes[self._order])]

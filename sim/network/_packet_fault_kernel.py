@@ -136,7 +136,7 @@ def change_speeds(
             link.busy_bytes = 0
             link.free_at = now
         elif bandwidth[at] != link.bandwidth:
-            _retime(state, at, now, bandwidth[at])
+            retime_link(state, at, now, bandwidth[at])
         link.bandwidth = bandwidth[at]
     state.header[0].heap_size = 0
     for at in range(len(state.links)):
@@ -181,7 +181,7 @@ def _pull(state: State, at: int, now: int, pulled: NDArray[np.int64], found: int
 
 
 @compiled
-def _retime(state: State, at: int, now: int, bandwidth: float) -> None:
+def retime_link(state: State, at: int, now: int, bandwidth: float) -> None:
     """Serve what has not left a link at another speed from `now` on."""
     link = state.links[at]
     if link.free_at <= now:

@@ -38,6 +38,8 @@ def inject(state: State, first: int, end: int, now: int) -> int:
     state.header[0].now = now
     for index in range(first, end):
         injection = state.injections[index]
+        if injection.unissued == 0:
+            continue  # all of it was withdrawn
         link = state.links[injection.link]
         injection.sent_at = now
         injection.finish = _reserve(link, injection.total_bytes, now)

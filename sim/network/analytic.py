@@ -162,6 +162,24 @@ class AnalyticSession:
         for collective in moving:
             collective.go()
 
+    def cut(self, gpu: int) -> list[tuple[AnalyticCollective, NDArray[np.int64]]]:
+        """Let a GPU die: what has not left its sender, to it or from it, is lost from now on.
+
+        The same part of every message has left, cut to whole bytes, as in `set_speeds`.
+        """
+        now = int(self.env.now)
+        moving = [stretch.owner for stretch in self._stretches if not stretch.over]
+        moving = [collective for collective in moving if collective.pause()]
+        lost = [(collective, collective.cut(gpu)) for collective in self._open]
+        self._free_ns[:] = now
+        for collective in self._open:
+            collective.reroute()
+        for collective in moving:
+            collective.go()
+        for collective, _ in lost:
+            collective.excuse(gpu)
+        return [(collective, size) for collective, size in lost if size.any()]
+
     def usage(self) -> LinkUsage:
         """Return the links' books so far, less collectives that still move."""
         return LinkUsage(
@@ -274,7 +292,7 @@ class AnalyticCollective:
         begun = min(stretch.start_ns, now)
         part = (now - begun) / (stretch.stop_ns - stretch.start_ns)
         left = self._to_send()
-        whole = np.minimum(np.floor(left * part).astype(np.int64), left - 1)
+        whole = np.minimum(np.floor(left * part).astype(np.int64), np.maximum(left - 1, 0))
         sent = self._bytes(whole)
         self._behind = sent if self._behind is None else self._behind + sent
         self._left = left - whole
@@ -285,6 +303,22 @@ class AnalyticCollective:
             self._not_before_ns = max(self._not_before_ns, now + self._latency_ns)
         self._stretch = None
         return True
+
+    def cut(self, gpu: int) -> NDArray[np.int64]:
+        """Give up what has not left, to a GPU or from it; returns int64 [flows] bytes."""
+        flows, left = self._flows(), self._to_send()
+        if self._stretch is not None:  # all has left
+            return np.zeros(len(flows), dtype=np.int64)
+        mine = (flows.src == gpu) | (flows.dst == gpu)
+        self._left = np.where(mine, 0, left)
+        return np.where(mine & (flows.src != flows.dst), left, 0)
+
+    def excuse(self, gpu: int) -> None:
+        """Wait no longer for a GPU to send."""
+        if gpu in self._unsent:
+            self._unsent.remove(gpu)
+            if not self._unsent:
+                self.go()
 
     def reroute(self) -> None:
         """Route what is left anew."""
@@ -308,9 +342,10 @@ class AnalyticCollective:
     def _route(self) -> None:
         """Route what is left over the links of now."""
         condition, flows, left = self._session.condition, self._flows(), self._to_send()
-        condition.check_routes(flows.src, flows.dst)
+        src, dst, size = (each[left > 0] for each in (flows.src, flows.dst, left))
+        condition.check_routes(src, dst)
         self._router = condition.router
-        latency = self._router.path_latency(flows.src, flows.dst, size_bytes=left)
+        latency = self._router.path_latency(src, dst, size_bytes=size)
         self._plan(self._router, self._bytes(left), ceil_ns(float(latency.max(initial=0.0))))
 
     def _plan(self, router: Router, ahead: NDArray[Any], latency_ns: int) -> None:

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 CLOCK_LIMIT_NS = 2**53
 """Times beyond (104 days) are refused: float64 would not tell one ns from the next."""
 
+ALMOST_WHOLE = 1e-6
+"""What floating point may take from a whole byte."""
+
 COLUMNS = ("way", "inbox", "delivery", "size", "latency")
 """What is known of a flow when it joins."""
 
@@ -148,6 +151,38 @@ class FluidSession:
                 collective.reroute()
         self._kernel.renew(self._state)
 
+    def cut(self, gpu: int) -> list[tuple[FluidCollective, NDArray[np.int64]]]:
+        """Let a GPU die: what has not left its sender, to it or from it, is lost from now on."""
+        self._kernel.settle(self._state, float(self.env.now))
+        collectives = list(dict.fromkeys(self._owner.values()))
+        lost = [(collective, collective.cut(gpu)) for collective in collectives]
+        self._kernel.renew(self._state)
+        for collective, _ in lost:
+            collective.excuse()
+        return [(collective, size) for collective, size in lost if size.any()]
+
+    def end_early(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """End flows under way with what they have sent; returns int64 [rows] bytes that are lost.
+
+        The byte on its way is lost, unless floating point alone keeps it from being whole.
+        """
+        table, state, now = self._state.rows, self._state, float(self.env.now)
+        whole = np.floor(table.size[rows] - table.rest[rows] + ALMOST_WHOLE)
+        lost = (table.size[rows] - whole).astype(np.int64)
+        self._count_sent(rows, whole)
+        place = table.delivery[rows]
+        last = np.where(whole > 0, now + table.latency[rows], now)
+        state.delivered[place] = np.maximum(state.delivered[place], last)
+        table.finish[rows] = self._kernel.FINISHED
+        state.header["alive"] -= len(rows)
+        self.miss(table.inbox[rows], state.delivered[place])
+        return lost
+
+    def miss(self, inbox: NDArray[Any], ready_ns: NDArray[np.float64]) -> None:
+        """Let inboxes wait for a flow less each, known at some time."""
+        np.subtract.at(self._state.inboxes["left"], inbox, 1)
+        np.maximum.at(self._state.inboxes["ready"], inbox, ready_ns)
+
     def _sent_bytes(self) -> NDArray[np.float64]:
         """float64 [links]: sent so far, from the time that links were busy at the rates of then."""
         self._kernel.close_books(self._state)
@@ -166,12 +201,7 @@ class FluidSession:
         """Give flows under way other paths, and count what they have sent on the old ones."""
         table, state = self._state.rows, self._state
         whole = np.floor(table.size[rows] - table.rest[rows])
-        way = table.way[rows]
-        for end in (FIRST, LAST):
-            there = way[:, end] != NONE
-            np.add.at(state.carried, (way[there, ACCOUNT], way[there, end]), whole[there])
-        there = way[:, BUNDLE] != NONE
-        np.add.at(state.bundles["carried"], way[there, BUNDLE], whole[there])
+        self._count_sent(rows, whole)
         table.size[rows] -= whole
         table.rest[rows] = table.size[rows]
         begun = rows[whole > 0]
@@ -179,6 +209,15 @@ class FluidSession:
         place = table.delivery[begun]
         state.delivered[place] = np.maximum(state.delivered[place], last)
         table.way[rows], table.latency[rows] = columns["way"], columns["latency"]
+
+    def _count_sent(self, rows: NDArray[np.int64], whole: NDArray[np.float64]) -> None:
+        """Count bytes [rows] on the links of their flows' paths."""
+        state, way = self._state, self._state.rows.way[rows]
+        for end in (FIRST, LAST):
+            there = way[:, end] != NONE
+            np.add.at(state.carried, (way[there, ACCOUNT], way[there, end]), whole[there])
+        there = way[:, BUNDLE] != NONE
+        np.add.at(state.bundles["carried"], way[there, BUNDLE], whole[there])
 
     def usage(self) -> LinkUsage:
         """Return the links' books so far."""

@@ -14,6 +14,7 @@ are. What SimPy does in a nanosecond comes before what the kernel does in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,8 +170,7 @@ class PacketSession:
         from sim.network import _packet_fault_kernel as kernel  # noqa: PLC0415  loads numba
 
         now, condition = int(self.env.now), self.condition
-        while kernel.flush(self._state, now) != kernel.DONE:
-            self._state = with_more_chunks(self._state)
+        self._flush(now)
         sent = np.zeros(len(condition.speed), dtype=np.int64)
         kernel.count_sent(self._state, now, sent)
         moved = condition.change(now, speed, sent)
@@ -186,6 +186,40 @@ class PacketSession:
         if moved:
             self._redirect(pulled)
         kernel.rejoin(self._state, pulled, now)
+
+    def cut(self, gpu: int) -> list[tuple[PacketCollective, NDArray[np.int64]]]:
+        """Let a GPU die: what has not left its sender, to it or from it, is lost from now on.
+
+        The chunk that a card sends, or has picked to send next, leaves whole.
+        """
+        from sim.network import _packet_cut_kernel as kernel  # noqa: PLC0415  loads numba
+
+        now = int(self.env.now)
+        self._flush(now)
+        touched = np.zeros(len(self._state.links), dtype=np.bool_)
+        collectives = list(dict.fromkeys(self._owner.values()))
+        lost = [(each, each.cut(gpu, partial(self._withdraw, touched))) for each in collectives]
+        kernel.retime(self._state, now, touched)
+        for collective, _ in lost:
+            collective.excuse()
+        return [(collective, size) for collective, size in lost if size.any()]
+
+    def _withdraw(
+        self, touched: NDArray[np.bool_], rows: tuple[int, int], gone: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Take flows off some injections (first, end); returns int64 [flows] bytes not issued."""
+        from sim.network import _packet_cut_kernel as kernel  # noqa: PLC0415  loads numba
+
+        lost: NDArray[np.int64] = np.zeros(len(gone), dtype=np.int64)
+        kernel.withdraw(self._state, rows, gone, lost, touched)
+        return lost
+
+    def _flush(self, now: int) -> None:
+        """Give a record to every injected chunk that has left by `now`."""
+        from sim.network import _packet_fault_kernel as kernel  # noqa: PLC0415  loads numba
+
+        while kernel.flush(self._state, now) != kernel.DONE:
+            self._state = with_more_chunks(self._state)
 
     def _redirect(self, pulled: NDArray[np.int64]) -> None:
         """Give pulled chunks, and those with a dead link ahead, new paths."""

@@ -10,6 +10,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import simpy
     from numpy.typing import NDArray
@@ -63,6 +65,18 @@ class Session(Protocol):
         ------
         SimulationError
             If messages under way have no path any more.
+        """
+
+    def cut(self, gpu: int) -> Sequence[tuple[Collective, NDArray[np.int64]]]:
+        """Let a GPU die: what has not left its sender, to it or from it, is lost from now on.
+
+        What has left arrives. Nobody waits for what is lost: GPUs that miss nothing else have
+        everything now.
+
+        Returns
+        -------
+        sequence
+            Collectives under way that lose bytes, and int64 [flows] how many.
         """
 
 

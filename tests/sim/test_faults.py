@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_runs import NETWORKS, Part, Seen, parts
 
-from placement import Placement
 from sim import (
     AnalyticNetwork,
     ConstantCompute,
@@ -22,7 +20,8 @@ from sim import (
     SimulationError,
     simulate,
 )
-from sim.faults import Fault, FaultSchedule, link_number, survivors
+from sim.faults import Fault, FaultSchedule
+from sim.link_names import link_number
 from sim.network import Flows
 from sim.network.condition import check_phases
 from sim.network.usage import Phase
@@ -303,36 +302,6 @@ def test_links_have_names() -> None:
             link_number(cluster, link)
 
 
-def test_replicas_answer_for_a_dead_gpu(inputs: Callable[..., Any]) -> None:
-    """Slots on the dead GPU go, from the layer on; its tokens are lost and named."""
-    trace, one, attention = inputs(4)
-    layer, gpu, expert = one.slot_layer, one.slot_gpu, one.slot_expert
-    double = Placement(
-        model="test", layers=3, experts=16, gpus=10, gpus_per_server=2, policy="twice",
-        slot_layer=np.tile(layer, 2), slot_expert=np.tile(expert, 2),
-        slot_gpu=np.concatenate([gpu, (gpu + 2) % 10]),
-    )  # fmt: skip
-    left = survivors(trace, double, attention, dead_gpus=frozenset({3}), from_layer=1)
-    late = left.placement.slot_layer >= 1
-    assert not (left.placement.slot_gpu[late] == 3).any()
-    assert (~late).sum() == (double.slot_layer == 0).sum()
-    ends = np.stack([attention.origin_gpu(20)[1:], attention.collector_gpu(20)[1:]])
-    assert left.lost.tolist() == np.flatnonzero((ends == 3).any(axis=(0, 1))).tolist()
-    assert sorted([*left.kept, *left.lost]) == list(range(20))
-    assert left.trace.topk.tolist() == trace.topk[left.kept].tolist()
-    assert left.attention.origin_gpu(left.trace.tokens).shape == (3, len(left.kept))
-    nobody = survivors(trace, double, attention, dead_gpus=frozenset())
-    assert (nobody.trace, nobody.placement, nobody.attention) == (trace, double, attention)
-
-
-def test_lost_experts_are_named(inputs: Callable[..., Any]) -> None:
-    """Without a living replica the run stops and says which (layer, expert)."""
-    trace, one, attention = inputs(4)
-    at = np.flatnonzero((one.slot_gpu == 3) & (one.slot_layer >= 2))[0]
-    with pytest.raises(SimulationError, match=rf"\(2, {one.slot_expert[at]}\)"):
-        survivors(trace, one, attention, dead_gpus=frozenset({3}), from_layer=2)
-
-
 @pytest.mark.parametrize("name", ["analytic", "fluid", "packet"])
 def test_a_step_goes_on_while_links_change(
     ring: Callable[..., Router], inputs: Callable[..., Any], name: str
@@ -356,27 +325,3 @@ def test_a_step_goes_on_while_links_change(
     empty = simulate(trace, placement, attention, network=network, faults=FaultSchedule(), **kept)
     assert empty.link_bytes.tolist() == before.link_bytes.tolist()
     assert empty.collective_ns.tolist() == before.collective_ns.tolist()
-
-
-def test_a_step_without_a_dead_gpu(ring: Callable[..., Router], inputs: Callable[..., Any]) -> None:
-    """Nothing goes to it or comes from it, and its tokens are counted as lost."""
-    trace, one, attention = inputs(4)
-    double = replace(
-        one,
-        slot_layer=np.tile(one.slot_layer, 2),
-        slot_expert=np.tile(one.slot_expert, 2),
-        slot_gpu=np.concatenate([one.slot_gpu, (one.slot_gpu + 2) % 10]),
-    )
-    kept = {"sizes": MessageSizes(7000, 9000), "compute": ConstantCompute(1e-7)}
-    network = AnalyticNetwork(ring())
-    dead = FaultSchedule((Fault(0.0, "gpu", 3, 0.0),))
-    result = simulate(trace, double, attention, network=network, faults=dead, **kept)
-    cluster = network.router.cluster
-    own = [cluster.nic_up[3], cluster.nic_down[3], cluster.nvlink_up[3], cluster.nvlink_down[3]]
-    assert not result.link_bytes[:, :, own].any()
-    ends = np.concatenate([attention.origin_gpu(20), attention.collector_gpu(20)])
-    assert result.lost_tokens == (ends == 3).any(axis=0).sum() > 0
-    assert result.tokens + result.lost_tokens == 20
-    later = FaultSchedule((Fault(1e-6, "gpu", 3, 0.0),))
-    with pytest.raises(SimulationError, match="GPU 3 changes during the step; expected at_s = 0"):
-        simulate(trace, double, attention, network=network, faults=later, **kept)
