@@ -73,7 +73,8 @@ def _faults(spec: RunSpec, setting: Setting) -> FaultSchedule:
             if each.gpu is not None
             else Fault(each.at_s, "link", _link_number(cluster, each.link, place), each.speed)
             for place, each in enumerate(spec.faults)
-        )
+        ),
+        lost_experts=spec.dispatch.lost_experts,
     )
 
 

@@ -43,6 +43,9 @@ class DispatchSpec(Table):
     shared_gpus
         With ``routed``: GPUs that hold a copy of every shared expert; by default one of every
         server in turn.
+    lost_experts
+        Experts without a living replica where a GPU dies: ``refuse`` the run, or ``drop`` what
+        tokens ask of them and count it.
     seed
         Of the replica rules' turns and random choices.
     """
@@ -53,6 +56,7 @@ class DispatchSpec(Table):
     shared_gpus: Annotated[
         tuple[Annotated[int, Field(ge=0, le=MAX_GPU)], ...] | None, BeforeValidator(_as_tuple)
     ] = None
+    lost_experts: Literal["refuse", "drop"] = "refuse"
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="after")
@@ -147,7 +151,8 @@ class FaultSpec(Table):
         Number of a directed link, or its ends: ``"src->dst"`` or ``[src, dst]``, as
         `sim.link_names.link_number` reads them.
     gpu
-        Number of a GPU; dead or back, at the start of the step.
+        Number of a GPU; dead or back. Layers whose dispatch is issued later do without it, or with
+        it; see `sim.faults`.
     slow, dead, back
         What becomes of it: a link works at a share of its bandwidth; it dies; it works as built.
     """

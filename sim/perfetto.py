@@ -1,7 +1,10 @@
 """A step as a trace for Perfetto (ui.perfetto.dev): one track per GPU, counters of busy links.
 
+Faults are instants, of GPUs on their tracks; the bytes that GPUs' deaths lost are a counter.
+
 Source of the format: "Trace Event Format", Google, 2016: JSON objects with ``ph`` ``X`` (complete
-events: begin and duration), ``C`` (counters) and ``M`` (names); times in microseconds.
+events: begin and duration), ``C`` (counters), ``i`` (instants) and ``M`` (names); times in
+microseconds.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ class Trace:
     content
         JSON, compressed with gzip; the same bytes for the same result.
     events
-        Spans and counter values it holds.
+        Spans, faults and counter values it holds.
     cut
         What was left out, in one line; None if nothing was.
     """
@@ -69,7 +72,8 @@ def perfetto_trace(
             "0 or more"
         )
     spans, until_ns, total = _spans(result, max_events)
-    counters = [each for each in _counters(result, max_links) if each["ts"] * 1e3 <= until_ns]
+    others = (*_faults(result), *_lost_bytes(result), *_counters(result, max_links))
+    counters = [each for each in others if each["ts"] * 1e3 <= until_ns]
     events = [*spans, *counters[: max_events - len(spans)]]
     cut = None
     if len(events) < total + len(counters) or until_ns < result.step_ns:
@@ -118,6 +122,41 @@ def _span(layers: int, batch: int, task: int, gpu: int, start: int, end: int) ->
         "dur": (end - start) / 1e3,
         "args": {"layer": layer, "micro_batch": batch},
     }
+
+
+def _faults(result: SimResult) -> Iterator[Event]:
+    """Instants: what died, slowed down or came back, by time."""
+    for fault in () if result.losses is None else result.losses.faults:
+        name = {0.0: "dies", 1.0: "is back"}.get(fault.speed, f"slows down to {fault.speed:g}")
+        what = f"GPU {fault.number}"
+        if fault.what == "link":
+            what = _link_name(result, fault.number)
+        yield {
+            "ph": "i",
+            "s": "g" if fault.what == "link" else "t",
+            "name": f"{what} {name}",
+            "cat": "fault",
+            "pid": LINKS if fault.what == "link" else GPUS,
+            "tid": 0 if fault.what == "link" else fault.number,
+            "ts": fault.at_ns / 1e3,
+        }
+
+
+def _lost_bytes(result: SimResult) -> Iterator[Event]:
+    """Counter: bytes lost so far, where GPUs died; by time."""
+    if result.losses is None or not len(result.losses.flows.at_ns):
+        return
+    at, place = np.unique(result.losses.flows.at_ns, return_inverse=True)
+    so_far = np.cumsum(np.bincount(place, result.losses.flows.lost_bytes)).astype(np.int64)
+    for time_ns, lost in zip([0, *at.tolist()], [0, *so_far.tolist()], strict=True):
+        yield {
+            "ph": "C",
+            "name": "bytes lost with GPUs",
+            "pid": GPUS,
+            "tid": 0,
+            "ts": time_ns / 1e3,
+            "args": {"bytes": lost},
+        }
 
 
 def _counters(result: SimResult, most: int) -> Iterator[Event]:

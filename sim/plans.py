@@ -142,7 +142,7 @@ class Plans:
             self._made[key] = self._planner.batch(*self._left(), dead)
         batch = self._made[key]
         if self._planner.lost_experts == "refuse":
-            _refuse_lost_experts(batch, layer)
+            _refuse_lost_experts(batch, layer, dead)
         return batch
 
     def _left(self) -> tuple[RoutingTrace, Attention]:
@@ -196,7 +196,7 @@ def parts_of(placement: Placement, parts: NDArray[np.float64]) -> NDArray[np.flo
     return np.array(rows)
 
 
-def _refuse_lost_experts(batch: Batch, layer: int) -> None:
+def _refuse_lost_experts(batch: Batch, layer: int, dead: tuple[int, ...]) -> None:
     """Refuse a layer that misses experts, naming those of the layers to come as well."""
     lost = batch.lost_experts[batch.lost_experts[:, 0] >= layer]
     if not (lost[:, 0] == layer).any():
@@ -204,6 +204,7 @@ def _refuse_lost_experts(batch: Batch, layer: int) -> None:
     names = ", ".join(f"({at}, {expert})" for at, expert in lost[:NAMED].tolist())
     more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
     raise SimulationError(
-        f"lost experts (layer, expert): {names}{more} have no living replica; expected a "
-        "placement with a replica of each on another GPU, or lost_experts 'drop' to go on without"
+        f"GPU {', '.join(map(str, dead))} dead: lost experts (layer, expert) {names}{more} have no "
+        "living replica; expected a placement with a replica of each on another GPU, or "
+        "lost_experts = 'drop' to go on without"
     )

@@ -12,6 +12,7 @@ from topologies import LinkClass
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from sim.result import SimResult
 
@@ -36,6 +37,8 @@ def links_table(result: SimResult) -> pd.DataFrame:
         columns["wait_s"] = seconds_of(usage.wait_ns)
         columns["wait_max_s"] = seconds_of(usage.wait_max_ns)
         columns["chunks"] = usage.chunks
+    if result.losses is not None and usage.resent_bytes is not None:
+        columns["resent_bytes"] = usage.resent_bytes
     return pd.DataFrame(columns)
 
 
@@ -69,7 +72,8 @@ def layers_table(result: SimResult) -> pd.DataFrame:
 
     ``busiest_link_s`` adds the stages of a direction up; compute, transfer, exposed transfer
     and waiting are means over GPUs; the straggler is the GPU whose experts ended last,
-    ``straggler_s`` behind the median.
+    ``straggler_s`` behind the median. Where there were faults also what was lost: choices that
+    nobody answered, experts without a living replica, and bytes of layers under way.
     """
     import pandas as pd  # noqa: PLC0415  slow to import
 
@@ -90,14 +94,21 @@ def layers_table(result: SimResult) -> pd.DataFrame:
         columns[f"{name}_s"] = seconds_of(part.sum(axis=1).mean(axis=1))
     columns["straggler_gpu"], late = result.spans.stragglers()
     columns["straggler_s"] = seconds_of(late)
+    if result.losses is not None:
+        flows = result.losses.flows
+        columns["lost_choices"] = result.losses.choices
+        columns["lost_experts"] = np.bincount(result.losses.experts[:, 0], minlength=result.layers)
+        columns["lost_bytes"] = _sums(flows.layer, flows.lost_bytes, result.layers)
     return pd.DataFrame(columns)
 
 
 def gpus_table(result: SimResult) -> pd.DataFrame:
     """Return one row per GPU: tokens of its experts, and where the time of the step went.
 
-    Compute, exposed transfer and waiting add up to the step; ``straggler_layers`` counts the
-    layers in which its experts ended last.
+    Compute, exposed transfer and waiting add up to the step (a dead GPU waits);
+    ``straggler_layers`` counts the
+    layers in which its experts ended last. Where there were faults also the bytes that were lost
+    when the GPU died, to or from it.
     """
     import pandas as pd  # noqa: PLC0415  slow to import
 
@@ -111,4 +122,14 @@ def gpus_table(result: SimResult) -> pd.DataFrame:
         "waiting_s": seconds_of(result.waiting_ns.sum(axis=(0, 1))),
         "straggler_layers": np.bincount(last, minlength=result.cluster.gpus),
     }
+    if result.losses is not None:
+        flows = result.losses.flows
+        columns["lost_bytes"] = _sums(flows.gpu, flows.lost_bytes, result.cluster.gpus)
     return pd.DataFrame(columns)
+
+
+def _sums(place: NDArray[np.int64], size: NDArray[np.int64], places: int) -> NDArray[np.int64]:
+    """int64 [places]: sizes added up by place."""
+    total = np.zeros(places, dtype=np.int64)
+    np.add.at(total, place, size)
+    return total

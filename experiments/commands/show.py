@@ -42,6 +42,11 @@ LABELS = {
     "tokens_per_s_gpu": "tokens per second and GPU",
     "queue_wait_mean_s": "mean queue wait, us",
     "queue_wait_max_s": "longest queue wait, us",
+    "lost_tokens": "tokens lost with GPUs that died",
+    "lost_choices": "choices that no living replica could answer",
+    "lost_experts": "experts without a living replica, over layers",
+    "lost_bytes": "bytes lost when GPUs died",
+    "resent_bytes": "bytes sent again as links died",
 }
 """Figures of a run, in the order tables list them."""
 
@@ -95,4 +100,6 @@ def _text(key: str, value: float | None) -> str:
         return f"{100 * value:.3g} %"
     if key == "byte_hops":
         return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value * _SCALE.get(key, 1):,.3f}"

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from experiments.run import RunResult
     from sim import SimResult
 
+NAMED = 8
+"""Lost experts that are named in print; ``--json`` has all."""
+
 TABLES = ("links", "layers", "gpus", "utilisation", "hops")
 """Tables a replay can be written as."""
 
@@ -41,6 +44,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         **metrics(result),
         **profile_metrics(result, capped=spec.placement.beta is not None),
         **result.replay.step_metrics(),
+        **result.replay.fault_metrics(),
     }
     console.print(
         f"{result.setting.model.name} on {spec.cluster}, {spec.attention.kind} attention, "
@@ -48,7 +52,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         f"{result.setting.workload.source}; {result.replay.tokens} tokens"
     )
     console.print(figures_table({result.placement.policy: figures}, caps=cap_labels(spec)))
-    for line in described(spec, result):
+    for line in (*described(spec, result), *_lost(result.replay)):
         console.print(line)
     if out is not None:
         with staged(out) as stage:
@@ -59,7 +63,12 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         _write_trace(perfetto, result.replay)
     write_json(
         json_file,
-        {"spec": spec.model_dump(mode="json"), "policy": result.placement.policy, **figures},
+        {
+            "spec": spec.model_dump(mode="json"),
+            "policy": result.placement.policy,
+            **figures,
+            **_lost_experts(result.replay),
+        },
     )
 
 
@@ -81,6 +90,22 @@ def _step(spec: RunSpec) -> str:
     gpu = "constant rate" if step.gpu is None else f"{step.phase} on {step.gpu}"
     parts = "" if step.micro_batches == 1 else f" in {step.micro_batches} micro-batches"
     return f"{spec.dispatch.mode} dispatch, {gpu}{parts}"
+
+
+def _lost(replay: SimResult) -> list[str]:
+    """Say which experts nobody answered for, a sentence or none."""
+    if replay.losses is None or not len(replay.losses.experts):
+        return []
+    experts, choices = replay.losses.experts.tolist(), int(replay.losses.choices.sum())
+    names = ", ".join(f"({layer}, {expert})" for layer, expert in experts[:NAMED])
+    more = f" and {len(experts) - NAMED} more" if len(experts) > NAMED else ""
+    said = f"{names}{more} had no living replica when their layer was issued"
+    return [f"lost experts (layer, expert): {said}; {choices} choices were not answered"]
+
+
+def _lost_experts(replay: SimResult) -> dict[str, list[list[int]]]:
+    """Return layer and expert of those without a living replica; nothing without faults."""
+    return {} if replay.losses is None else {"lost_expert_ids": replay.losses.experts.tolist()}
 
 
 def _write_trace(path: Path, replay: SimResult) -> None:

@@ -25,6 +25,7 @@ from sim import (
 )
 from sim.laws import check_delivery, check_losses
 from sim.plans import Planner
+from sim.tables import gpus_table, layers_table, links_table
 from workloads import RoutingTrace
 
 if TYPE_CHECKING:
@@ -317,13 +318,13 @@ def test_lost_experts_are_named_or_dropped(
     trace, _, attention = at_home(inputs, fixed_attention)
     one = inputs(4)[1]
     kept = {"sizes": SIZES, "compute": ConstantCompute(1e-7), "network": NETWORKS["fluid"](ring())}
-    with pytest.raises(SimulationError, match="lost experts") as caught:
+    with pytest.raises(SimulationError, match="GPU 3 dead: lost experts") as caught:
         simulate(trace, one, attention, faults=gpu_faults((0, 3, False)), **kept)
     mine = one.slot_gpu == 3
     lost = np.stack([one.slot_layer[mine], one.slot_expert[mine]], axis=1)
     lost = lost[np.lexsort(lost.T[::-1])]
     assert ", ".join(f"({a}, {b})" for a, b in lost.tolist()) in str(caught.value)
-    assert "lost_experts 'drop'" in str(caught.value)
+    assert "lost_experts = 'drop'" in str(caught.value)
     faults = gpu_faults((0, 3, False), lost_experts="drop")
     run = simulate(trace, one, attention, faults=faults, **kept)
     assert run.losses is not None
@@ -450,3 +451,32 @@ def test_gpus_die_and_come_back_in_turn(changes: Any, match: str) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(SimulationError, match="expected refuse or drop"):
         gpu_faults(lost_experts="ignore")
+
+
+def test_tables_say_what_was_lost(
+    ring: Callable[..., Router], inputs: Callable[..., Any], fixed_attention: Any
+) -> None:
+    """Columns of layers and GPUs add up to the figures; without faults there are none."""
+    parts = at_home(inputs, fixed_attention)
+    parts = parts[0], inputs(4)[1], parts[2]
+    kept = {"sizes": SIZES, "compute": Attending(), "network": NETWORKS["packet"](ring())}
+    before = simulate(*parts, **kept)
+    early = before.step_ns // 4
+    faults = (
+        Fault(early * 1e-9, "gpu", 3, 0.0),
+        Fault(early * 1e-9, "link", 40, 0.0),
+        Fault(early * 1.2e-9, "gpu", 8, 0.0),
+    )
+    run = simulate(*parts, faults=FaultSchedule(faults, "drop"), **kept)
+    figures = run.fault_metrics()
+    assert run.losses is not None
+    layers, gpus, links = layers_table(run), gpus_table(run), links_table(run)
+    for column in ("lost_choices", "lost_experts", "lost_bytes"):
+        assert layers[column].sum() == figures[column] > 0  # type: ignore[operator]
+    assert gpus["lost_bytes"].sum() == figures["lost_bytes"]
+    assert np.flatnonzero(gpus["lost_bytes"]).tolist() == [3, 8]
+    assert links["resent_bytes"].sum() == figures["resent_bytes"]
+    assert np.flatnonzero(links["resent_bytes"]).tolist() in ([40], [])
+    assert before.fault_metrics() == {}
+    for table in (layers_table, gpus_table, links_table):
+        assert not {"lost_bytes", "resent_bytes"} & set(table(before).columns)

@@ -7,8 +7,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from survivors_twin import doubled
 
-from sim import AnalyticNetwork, ConstantCompute, MessageSizes, SimulationError, simulate
+from sim import (
+    AnalyticNetwork,
+    ConstantCompute,
+    Fault,
+    FaultSchedule,
+    MessageSizes,
+    SimulationError,
+    simulate,
+)
 from sim.perfetto import perfetto_trace
 
 if TYPE_CHECKING:
@@ -21,6 +30,7 @@ KEYS = {
     "X": {"ph", "name", "cat", "pid", "tid", "ts", "dur", "args"},
     "C": {"ph", "name", "pid", "tid", "ts", "args"},
     "M": {"ph", "name", "pid", "tid", "args"},
+    "i": {"ph", "s", "name", "cat", "pid", "tid", "ts"},
 }
 
 
@@ -44,12 +54,14 @@ def check_format(document: Any) -> None:
         assert set(event) == KEYS[event["ph"]]
         assert isinstance(event["pid"], int)
         assert isinstance(event["tid"], int)
-        if event["ph"] in "XC":
+        if event["ph"] in "XCi":
             assert event["ts"] >= 0
         if event["ph"] == "X":
             assert event["dur"] >= 0
         if event["ph"] == "C":
-            assert all(isinstance(each, float) for each in event["args"].values())
+            assert all(isinstance(each, float | int) for each in event["args"].values())
+        if event["ph"] == "i":
+            assert event["s"] in "gpt"
         if event["ph"] == "M":
             assert isinstance(event["args"]["name"], str)
 
@@ -99,6 +111,36 @@ def test_format_check_notices_a_wrong_event(result: SimResult) -> None:
     del span["dur"]
     with pytest.raises(AssertionError):
         check_format(document)
+
+
+def test_faults_are_instants(ring: Callable[..., Router], inputs: Callable[..., Any]) -> None:
+    """What died and came back when, on the GPU's track, and the bytes lost so far."""
+    trace, one, attention = inputs(4, tokens=60)
+    faults = (
+        Fault(1e-6, "gpu", 3, 0.0), Fault(2e-6, "link", 40, 0.5), Fault(50e-6, "gpu", 3, 1.0),
+        Fault(1.0, "gpu", 4, 0.0),
+    )  # fmt: skip
+    result = simulate(
+        trace, doubled(one), attention, network=AnalyticNetwork(ring()),
+        sizes=MessageSizes(7000, 9000), compute=ConstantCompute(1e-7),
+        faults=FaultSchedule(faults),
+    )  # fmt: skip
+    document = opened(perfetto_trace(result).content)
+    check_format(document)
+    instants = [each for each in document["traceEvents"] if each["ph"] == "i"]
+    # The last one comes after the end: it did not happen.
+    assert [(each["ts"], each["tid"], each["name"]) for each in instants] == [
+        (1.0, 3, "GPU 3 dies"),
+        (2.0, 0, "link 40 (local) 15 to 16 slows down to 0.5"),
+        (50.0, 3, "GPU 3 is back"),
+    ]
+    assert result.losses is not None
+    lost = [each for each in document["traceEvents"] if each["name"] == "bytes lost with GPUs"]
+    assert [(each["ts"], each["args"]["bytes"]) for each in lost] == [
+        (0.0, 0),
+        (1.0, result.losses.lost_bytes),
+    ]
+    assert result.losses.lost_bytes > 0
 
 
 def test_no_room_for_a_trace(result: SimResult) -> None:
