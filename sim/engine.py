@@ -20,7 +20,7 @@ from sim.spans import Spans
 from sim.step import run_step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from placement import Attention, Placement
     from sim.batch import Batch
@@ -85,36 +85,50 @@ def simulate(  # noqa: PLR0913  the parts of a step, all but the subject by name
     LawViolation
         If the finished run contradicts a law (see `sim.laws`).
     """
-    router, schedule = network.router, faults or FaultSchedule()
-    schedule.check(router.cluster)
-    _check_cluster(placement, router)
+    schedule = faults or FaultSchedule()
+    schedule.check(network.router.cluster)
+    _check_cluster(placement, network.router)
     _check_causality(trace, attention)
     planner = Planner(placement, sizes, compute, options, schedule.lost_experts)
-    plans = [
-        Plans(planner, *part, schedule.dead_at_start) if schedule.of_gpus else planner.batch(*part)
-        for part in split_batch(trace, attention, micro_batches)
-    ]
+    plans = _plans(planner, schedule, split_batch(trace, attention, micro_batches))
     step, session = run_step(network, plans, schedule, overlap)
-    batches = step.happened()
+    batches, lost = step.happened(), losses(schedule, plans, step)
     legs = [leg for batch in batches for leg in batch.legs]
-    lost = losses(schedule, plans, step.issued(), step.cuts, step.end_ns)
     result = SimResult(
-        cluster=router.cluster,
-        network=network.name,
-        rule=router.rule,
-        mode=options.get("mode", "per_expert"),
         tokens=trace.tokens - lost.tokens,
-        sizes=sizes,
-        legs=legs_of(batches),
-        pool=compute.pool,
-        hop_histogram=hop_histogram(router, legs),
-        critical_ns=critical_ns(batches, overlap),
         losses=lost if schedule.faults else None,
+        hop_histogram=hop_histogram(network.router, legs),
+        critical_ns=critical_ns(batches, overlap),
+        **_known(network, planner),
         **_happened(step, session),
-        **_sums(batches),
+        **_counted(batches),
     )
-    check_laws(result, legs, router, None if schedule.of_gpus else (trace, placement, attention))
+    inputs = None if schedule.of_gpus else (trace, placement, attention)
+    check_laws(result, legs, network.router, inputs)
     return result
+
+
+def _plans(
+    planner: Planner,
+    schedule: FaultSchedule,
+    parts: Iterable[tuple[RoutingTrace, Attention]],
+) -> list[Plans] | list[Batch]:
+    """Return what micro-batches send and compute: for good, where no GPU dies."""
+    if schedule.of_gpus:
+        return [Plans(planner, *part, schedule.dead_at_start) for part in parts]
+    return [planner.batch(*part) for part in parts]
+
+
+def _known(network: Network, planner: Planner) -> dict[str, Any]:
+    """Return what was known beforehand."""
+    return {
+        "cluster": network.router.cluster,
+        "network": network.name,
+        "rule": network.router.rule,
+        "mode": planner.options.get("mode", "per_expert"),
+        "sizes": planner.sizes,
+        "pool": planner.compute.pool,
+    }
 
 
 def _happened(step: Step, session: Session) -> dict[str, Any]:
@@ -128,10 +142,11 @@ def _happened(step: Step, session: Session) -> dict[str, Any]:
     }
 
 
-def _sums(batches: Sequence[Batch]) -> dict[str, Any]:
-    """Return what is counted over all micro-batches."""
+def _counted(batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return what is counted of what micro-batches sent and computed."""
     sent = [batch.exchange for batch in batches]
     return {
+        "legs": legs_of(batches),
         "expert_tokens": np.sum([batch.gpu_tokens for batch in batches], axis=0),
         "origin_tokens": np.sum([each.origin_tokens for each in sent], axis=0),
         "distinct_gpus": sum(each.distinct_gpus for each in sent),

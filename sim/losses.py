@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.plans import Plans
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,8 +16,7 @@ if TYPE_CHECKING:
 
     from sim.batch import Batch
     from sim.faults import Fault, FaultSchedule
-    from sim.plans import Plans
-    from sim.step import Cut
+    from sim.step import Cut, Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,13 +90,7 @@ class Losses:
         return int(self.flows.lost_bytes.sum())
 
 
-def losses(
-    schedule: FaultSchedule,
-    plans: Sequence[Plans | Batch],
-    issued: Sequence[Sequence[Batch]],
-    cuts: Sequence[Cut],
-    step_ns: int,
-) -> Losses:
+def losses(schedule: FaultSchedule, plans: Sequence[Plans | Batch], step: Step) -> Losses:
     """Add up what was lost.
 
     Parameters
@@ -104,13 +99,10 @@ def losses(
         What was to happen.
     plans
         Of the micro-batches; a `Batch` loses no token.
-    issued
-        For every micro-batch the plan of every layer.
-    cuts
-        Bytes lost by collectives.
-    step_ns
-        Duration of the step; later faults did not happen.
+    step
+        What happened.
     """
+    issued = step.issued()
     layers = len(issued[0])
     choices = np.zeros(layers, dtype=np.int64)
     experts: list[NDArray[np.int64]] = [np.zeros((0, 2), dtype=np.int64)]
@@ -120,11 +112,11 @@ def losses(
                 choices[layer] += batch.lost_choices[layer]
                 experts.append(batch.lost_experts[batch.lost_experts[:, 0] == layer])
     return Losses(
-        faults=tuple(each for each in schedule.faults if each.at_ns <= step_ns),
-        tokens=sum(int(each.lost.sum()) for each in plans if hasattr(each, "lost")),
+        faults=tuple(each for each in schedule.faults if each.at_ns <= step.end_ns),
+        tokens=sum(int(each.lost.sum()) for each in plans if isinstance(each, Plans)),
         choices=choices,
         experts=np.unique(np.concatenate(experts).astype(np.int64), axis=0),
-        flows=_flows(issued, cuts),
+        flows=_flows(issued, step.cuts),
     )
 
 

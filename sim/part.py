@@ -198,8 +198,11 @@ class Part:
 
     def link_bytes(self) -> NDArray[Any]:
         """[layers, legs, links]."""
-        some = next(each for legs in self.collectives for each in legs if each is not None)
-        none = np.zeros_like(some.link_bytes)
+        carried = (
+            each.link_bytes for legs in self.collectives for each in legs if each is not None
+        )
+        session: Any = self._session
+        none = np.zeros_like(next(carried, np.zeros(len(session.condition.speed), np.int64)))
         return np.array(
             [
                 [none if each is None else each.link_bytes for each in legs]

@@ -352,9 +352,13 @@ def _mean_s(of_gpu_ns: NDArray[Any]) -> float:
 
 
 def max_over_mean(load: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return float64 [layers]: the largest of loads [layers, places] over their mean."""
-    ratio: NDArray[np.float64] = load.max(axis=1) / load.mean(axis=1)
-    return ratio
+    """Return float64 [layers]: the largest of loads [layers, places] over their mean.
+
+    1 where there is no load.
+    """
+    mean = load.mean(axis=1)
+    ratio: NDArray[np.float64] = load.max(axis=1) / np.where(mean > 0, mean, 1.0)
+    return np.where(mean > 0, ratio, 1.0)
 
 
 def seconds_of(time_ns: NDArray[Any]) -> NDArray[np.float64]:

@@ -74,12 +74,13 @@ class Spans:
     def stragglers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """int64 [layers] twice: the GPU whose experts ended last, and ns behind the median GPU.
 
-        Of several the first; the median is of the GPUs that computed experts of the layer.
+        Of several the first; the median is of the GPUs that computed experts of the layer. Where
+        none did, GPU 0, not behind.
         """
         active: NDArray[np.bool_] = np.asarray(self.active[:, 1::2].any(axis=0))
         end = np.where(self.active, self.end_ns, -1)[:, 1::2].max(axis=0)
         late = [
-            int(each.max() - np.median(each[there]))
+            int(each.max() - np.median(each[there])) if there.any() else 0
             for each, there in zip(end, active, strict=True)
         ]
         return end.argmax(axis=1), np.array(late, dtype=np.int64)

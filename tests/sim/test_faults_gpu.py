@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_runs import NETWORKS
 from survivors_twin import doubled, survivors
+from test_routing_rules import ROUTERS
 
 from placement import Placement
 from sim import (
@@ -358,6 +359,25 @@ def test_tokens_whose_choices_are_all_lost_go_on(
     assert run.losses.experts.tolist() == [[1, 0], [2, 0]]
     assert run.losses.lost_bytes == 12_000 - 100 + 20_000
     assert run.step_ns == 100
+    # Nobody computes in them: even, and no straggler is late.
+    assert layers_table(run)["balance_gpu"].tolist() == [1.5, 1.0, 1.0]
+    assert run.spans.stragglers()[1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_step_without_a_message(
+    switch: Callable[..., Router], fixed_attention: Any, name: str
+) -> None:
+    """All experts are dead from the start: attention alone, and every choice is lost."""
+    dead = gpu_faults((0, 1, False), (0, 2, False), lost_experts="drop")
+    run = simulate(
+        *by_hand(fixed_attention), faults=dead, sizes=SIZES, compute=Attending(),
+        network=NETWORKS[name](switch(3, 1e9, 0.0)),
+    )  # fmt: skip
+    assert run.step_ns == 2 * 2 * 1000
+    assert run.fault_metrics()["lost_choices"] == 4
+    assert not run.link_bytes.any()
+    assert run.metrics()["balancedness"] == 1.0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -480,3 +500,33 @@ def test_tables_say_what_was_lost(
     assert before.fault_metrics() == {}
     for table in (layers_table, gpus_table, links_table):
         assert not {"lost_bytes", "resent_bytes"} & set(table(before).columns)
+
+
+@pytest.mark.parametrize("kind", ["analytic", "fluid", "packet"])
+@pytest.mark.parametrize("name", sorted(ROUTERS))
+def test_gpus_and_links_die_under_every_rule(
+    inputs: Callable[..., Any], name: str, kind: str
+) -> None:
+    """Links slow down and die beside GPUs: the laws hold whatever the routes."""
+    router = ROUTERS[name]()
+    if kind == "packet" and router.rule == "shares":
+        return
+    cluster = router.cluster
+    trace, one, attention = inputs(5, tokens=48, gpus=cluster.gpus)
+    kept = {
+        "sizes": SIZES, "compute": Attending(), "network": NETWORKS[kind](router),
+        "mode": "per_server", "micro_batches": 2,
+    }  # fmt: skip
+    parts = trace, doubled(one), attention
+    before = simulate(*parts, **kept)
+    fabric = np.flatnonzero(np.minimum(cluster.link_src, cluster.link_dst) >= cluster.first_switch)
+    at = before.step_ns * 1e-9
+    links = [Fault(0.2 * at, "link", int(fabric[0]), 0.5)]
+    links.append(Fault(0.45 * at, "link", int(fabric[3]), 0.0))
+    gpus = [Fault(0.3 * at, "gpu", 3, 0.0), Fault(0.5 * at, "gpu", 3, 1.0)]
+    gpus.append(Fault(0.55 * at, "gpu", 6, 0.0))
+    faults = sorted([*links, *gpus], key=lambda each: each.at_s)
+    run = simulate(*parts, faults=FaultSchedule(tuple(faults), "drop"), **kept)
+    assert run.losses is not None
+    assert run.losses.lost_bytes > 0
+    assert run.tokens + run.lost_tokens == 48
