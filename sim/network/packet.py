@@ -196,6 +196,7 @@ class PacketSession:
 
         now = int(self.env.now)
         self._flush(now)
+        self._state.header["now"] = np.maximum(self._state.header["now"], now)
         touched = np.zeros(len(self._state.links), dtype=np.bool_)
         collectives = list(dict.fromkeys(self._owner.values()))
         lost = [(each, each.cut(gpu, partial(self._withdraw, touched))) for each in collectives]

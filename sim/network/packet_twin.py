@@ -71,13 +71,8 @@ class TwinLink:
         self.bandwidth = bandwidth or old
         if bandwidth == old:
             return []
-        rest = [crossing for crossing in self.queue if crossing.finish > now]
-        for crossing in rest[:1]:
-            served = (now - max(crossing.start, self.busy_start)) * old / 1e9
-            crossing.left -= min(floor(served + 1e-9), crossing.left - 1)
-        self.busy_start, self.busy_bytes, self.free_at = now, 0, now
+        rest = self._halt(old)
         for crossing in rest:
-            crossing.turn += 1
             if bandwidth:
                 self._take_on(crossing, max(self.free_at, now) if crossing != rest[0] else None)
                 continue
@@ -85,6 +80,27 @@ class TwinLink:
             self.resent_bytes += crossing.size - crossing.left
             self._book(crossing.joined, min(crossing.start, now), now)
         return [] if bandwidth else rest
+
+    def withdraw(self, gone: list[Crossing]) -> None:
+        """Take chunks that wait off the queue; those behind are served earlier."""
+        rest, now = self._halt(self.bandwidth), int(self.env.now)
+        for crossing in gone:
+            self.queue.remove(crossing)
+        for crossing in rest:
+            if crossing not in gone:
+                self._take_on(crossing, max(self.free_at, now) if crossing != rest[0] else None)
+
+    def _halt(self, bandwidth: float) -> list[Crossing]:
+        """Stop serving; returns what has not left, the first one with the bytes that are left."""
+        now = int(self.env.now)
+        rest = [crossing for crossing in self.queue if crossing.finish > now]
+        for crossing in rest[:1]:
+            served = (now - max(crossing.start, self.busy_start)) * bandwidth / 1e9
+            crossing.left -= min(floor(served + 1e-9), crossing.left - 1)
+        self.busy_start, self.busy_bytes, self.free_at = now, 0, now
+        for crossing in rest:
+            crossing.turn += 1
+        return rest
 
     def _admit(self) -> Generator[simpy.Event, int, None]:
         yield self.env.timeout(0)  # until all that arrives in this nanosecond is here
@@ -149,6 +165,7 @@ class PacketTwin:
         self.env = simpy.Environment()
         self.router, self.chunk_bytes, self.order = router, chunk_bytes, order
         self._trips: list[Trip] = []
+        self._dead: set[int] = set()
         cluster = router.cluster
         self.links = [
             TwinLink(self.env, float(bandwidth), ceil(latency * 1e9 - 1e-6))
@@ -164,7 +181,8 @@ class PacketTwin:
     ) -> Generator[simpy.Event, int, None]:
         yield self.env.timeout(at_ns)
         for flow, size in self._issue(gpu, flows):
-            self.env.process(self._travel(flow, size, flows, delivered_ns))
+            if not self._dead & {int(flows.src[flow]), int(flows.dst[flow])}:
+                self.env.process(self._travel(flow, size, flows, delivered_ns))
 
     def change(self, at_ns: int, speed: list[float]) -> None:
         """Let links work at these shares of their bandwidth from `at_ns` on."""
@@ -186,6 +204,31 @@ class PacketTwin:
                 trip = trips[id(crossing)]
                 trip.path = [link, *self._onward(trip, int(cluster.link_src[link]))]
                 crossing.done.succeed(value=False)
+
+    def cut(self, at_ns: int, gpu: int) -> None:
+        """Let a GPU die at `at_ns`: chunks to it or from it that no card has picked never leave.
+
+        A card has picked one chunk of every source, collective and first link.
+        """
+        self.env.process(self._cut(at_ns, gpu))
+
+    def _cut(self, at_ns: int, gpu: int) -> Generator[simpy.Event, int, None]:
+        yield self.env.timeout(at_ns)
+        self._dead.add(gpu)
+        trips = {id(trip.crossing): trip for trip in self._trips}
+        for link in self.links:
+            picked, gone = set(), []
+            for crossing in link.queue:
+                if crossing.finish <= self.env.now or crossing.came_from != FROM_A_GPU:
+                    continue
+                trip = trips[id(crossing)]
+                ends = int(trip.flows.src[trip.flow]), int(trip.flows.dst[trip.flow])
+                if (id(trip.flows), ends[0]) in picked and gpu in ends:
+                    gone.append(crossing)
+                    self._trips.remove(trip)
+                picked.add((id(trip.flows), ends[0]))
+            if gone:
+                link.withdraw(gone)
 
     def _path(self, flows: Flows, flow: int) -> list[int]:
         part = flows.part(np.array([flow]))

@@ -126,6 +126,71 @@ def changes_of(draw: st.DrawFn, router: Router) -> Changes:
     return found
 
 
+def run_cut_kernel(
+    collectives: list[Flows], sends: Sends, deaths: Deaths, router: Router, **options: Any
+) -> tuple[list[list[int]], Any]:
+    """Return each collective's bytes by link, and the links' books, when GPUs die."""
+    env = simpy.Environment()
+    session = PacketNetwork(router, **options).open(env)
+    running = [session.collective(flows) for flows in collectives]
+    dead: set[int] = set()
+
+    def die() -> Any:
+        for at, gpu in deaths:
+            yield env.timeout(at - env.now)
+            dead.add(gpu)
+            for collective, lost in session.cut(gpu):
+                flows = collectives[running.index(collective)]
+                assert ((flows.src == gpu) | (flows.dst == gpu))[lost > 0].all()
+                lost_bytes[running.index(collective)] += int(lost.sum())
+
+    def send_all() -> Any:
+        for at, group in groupby(sorted(sends), key=lambda send: send[0]):
+            yield env.timeout(at - env.now)
+            for _, collective, gpu in group:
+                if gpu not in dead:
+                    running[collective].send(gpu)
+
+    lost_bytes = [0] * len(running)
+    env.process(die())
+    env.process(send_all())
+    env.run()
+    assert all(each.ended_ns is not None for each in running)
+    cluster = router.cluster
+    into = [each.link_bytes[cluster.nic_down].sum() for each in running]
+    for flows, carried, lost in zip(collectives, into, lost_bytes, strict=True):
+        if len(cluster.nvlink_down) == 0:
+            remote = flows.src != flows.dst
+            assert carried + lost == flows.size_bytes[remote].sum()
+    return [each.link_bytes.tolist() for each in running], session.usage()
+
+
+Deaths = list[tuple[int, int]]
+"""(time in ns, GPU)"""
+
+
+@st.composite
+def deaths_of(draw: st.DrawFn, gpus: int) -> Deaths:
+    """One to three GPUs die, at odd ns, one after the other."""
+    who = draw(st.lists(st.integers(0, gpus - 1), min_size=1, max_size=3, unique=True))
+    return sorted((2 * draw(st.integers(0, 400)) + 1, gpu) for gpu in who)
+
+
+def check_cut(case: tuple[list[Flows], Sends], deaths: Deaths, router: Router, **kept: Any) -> None:
+    """Compare bytes, service and waiting of every link after deaths with the twin's."""
+    twin = PacketTwin(router, **kept)
+    for at, gpu in deaths:
+        twin.cut(at, gpu)
+    for at, collective, gpu in sorted(case[1]):
+        twin.send(at, gpu, case[0][collective], {})
+    twin.env.run()
+    _, usage = run_cut_kernel(*case, deaths, router, **kept)
+    assert usage.busy_ns.tolist() == [link.busy_ns for link in twin.links]
+    assert usage.wait_ns.tolist() == [link.wait_ns for link in twin.links]
+    assert usage.wait_max_ns.tolist() == [link.wait_max_ns for link in twin.links]
+    assert usage.chunks.tolist() == [link.chunks for link in twin.links]
+
+
 ORDERS = st.sampled_from(["interleaved", "shifted", "destination"])
 
 
@@ -171,3 +236,31 @@ def test_forwarded_chunks_equal_twin(
 ) -> None:
     """The same where chunks go over other GPUs' NVLinks first."""
     check(case, changes, RAILS, chunk_bytes=chunk_bytes, order=order)
+
+
+@given(traffic(), deaths_of(10), st.integers(1, 128), ORDERS)
+@settings(max_examples=80, deadline=None)
+def test_deaths_equal_twin(
+    case: tuple[list[Flows], Sends], deaths: Deaths, chunk_bytes: int, order: str
+) -> None:
+    """What is withdrawn, and when what waits behind it is served, to the ns and chunk."""
+    check_cut(case, deaths, RING, chunk_bytes=chunk_bytes, order=order)
+
+
+@given(traffic(8), deaths_of(8), st.integers(1, 128), ORDERS)
+@settings(max_examples=30, deadline=None)
+def test_deaths_on_rails_equal_twin(
+    case: tuple[list[Flows], Sends], deaths: Deaths, chunk_bytes: int, order: str
+) -> None:
+    """The same where chunks go over other GPUs' NVLinks first."""
+    check_cut(case, deaths, RAILS, chunk_bytes=chunk_bytes, order=order)
+
+
+def test_the_twin_notices_a_later_death() -> None:
+    """Twenty chunks of 100 B, one each 34 ns: two ns later another chunk has been picked."""
+    case = [Flows([0], [2], [1], 2000)], [(0, 0, 0)]
+    kept = {"chunk_bytes": 100, "order": "shifted"}
+    check_cut(case, [(101, 2)], RING, **kept)
+    sent = [run_cut_kernel(*case, [(at, 2)], RING, **kept)[1].chunks[0] for at in (99, 101)]
+    # At 3 B/ns chunks leave at 34, 67 and 100 ns: at 99 the third is on its way, at 101 the fourth.
+    assert sent == [3, 4]
