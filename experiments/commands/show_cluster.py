@@ -36,6 +36,18 @@ def run(name: str | None, *, out: Path | None, json_file: Path | None) -> None:
     found = find_cluster(name)
     cluster = found.spec.build()
     summary = summarise(cluster)
+    _print(summary, found)
+    # The picture goes first: where it fails, nothing is written.
+    if out is not None:
+        from experiments.figures.cluster import figure  # noqa: PLC0415  loads matplotlib
+        from experiments.figures.save import write_figure  # noqa: PLC0415  as above
+
+        write_figure(figure(cluster), out)
+        console.print(f"picture: {out}", soft_wrap=True)
+    write_json(json_file, {"spec": found.spec.to_mapping(), **summary.to_mapping()})
+
+
+def _print(summary: ClusterSummary, found: Preset) -> None:
     for line in _about(summary, found):
         console.print(line, soft_wrap=True)
     for table in (_links(summary), _tiers(summary)):
@@ -43,13 +55,6 @@ def run(name: str | None, *, out: Path | None, json_file: Path | None) -> None:
         console.print(table)
     for line in _far(summary):
         console.print(line, soft_wrap=True)
-    write_json(json_file, {"spec": found.spec.to_mapping(), **summary.to_mapping()})
-    if out is not None:
-        from experiments.figures.cluster import figure  # noqa: PLC0415  loads matplotlib
-        from experiments.figures.save import write_figure  # noqa: PLC0415  as above
-
-        write_figure(figure(cluster), out)
-        console.print(f"picture: {out}", soft_wrap=True)
 
 
 def _names() -> Table:
