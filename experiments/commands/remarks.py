@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from experiments.run import Placed
     from experiments.spec import RunSpec
     from placement import Placement
+    from topologies import Cluster
 
 SAME_HOPS = (
     "Every placement has the same expected hops here: all servers are equally far from the "
@@ -99,6 +100,11 @@ def described(spec: RunSpec, placed: Placed) -> list[str]:
     return [*lines, *_memory(placed)]
 
 
+def measured_distances(cluster: Cluster) -> list[str]:
+    """Say in which unit distances are, where they are no hops."""
+    return [] if cluster.measured is None else [_MEASURED.format(unit=cluster.measured.unit)]
+
+
 def moves_made(spec: RunSpec, placed: Placed) -> Moves | None:
     """Count what moves from the previous placement, replicas included; None without one.
 
@@ -166,9 +172,7 @@ def _what_it_is(spec: RunSpec, placed: Placed) -> list[str]:
     """Say which engines load the placement, what moves and what is replicated."""
     placement, lines = placed.placement, []
     groups = placed.setting.problem.n_group
-    measured = placed.setting.router.cluster.measured
-    if measured is not None:
-        lines.append(_MEASURED.format(unit=measured.unit))
+    lines += measured_distances(placed.setting.router.cluster)
     if spec.placement.policy == "keep-groups" and spec.dispatch.mode == "per_server":
         lines.append(_GROUPS_KEPT.format(groups=groups))
     if spec.dispatch.mode in ("per_gpu", "per_server"):

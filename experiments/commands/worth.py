@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from experiments.atomic import check_destinations
-from experiments.commands.remarks import SAME_BYTES, same_hops
+from experiments.commands.remarks import SAME_BYTES, measured_distances, same_hops
 from experiments.commands.show import console, write_json
 from experiments.errors import ExperimentError
 from experiments.maps import read_map
@@ -65,6 +65,8 @@ def run(
         f"{setting.model.name} on {spec.cluster}, {spec.attention.kind} attention; "
         f"{setting.workload.source}; {setting.workload.trace.tokens} tokens {how}"
     )
+    for line in measured_distances(setting.router.cluster):
+        console.print(line)
     console.print(_moving(result))
     console.print(_gains(result))
     if spec.dispatch.mode == "allgather":

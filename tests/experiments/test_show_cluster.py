@@ -152,6 +152,10 @@ def test_measured_costs_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
     words = ["place", "--cluster", name, "--model", "DeepSeekMoE-16B", "--tokens", "16"]
     assert status([*words, "--json", str(out)]) == 0
     assert "expected hops and their bound are in ns" in " ".join(capsys.readouterr().out.split())
+    maps = str(tmp_path / "map.json")
+    assert status([*words, "--out", maps]) == 0
+    assert status(["worth", maps, maps, "--cluster", name, "--tokens", "16"]) == 0
+    assert "distances of this cluster were measured" in capsys.readouterr().out
     found = json.loads(out.read_text())
     # Results of experts on the first server take 9 us to others: a policy avoids it.
     assert found["expected_hops"] <= found["against"]["expected_hops"]

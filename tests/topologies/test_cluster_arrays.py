@@ -15,6 +15,7 @@ import topologies
 from topologies import (
     Cluster,
     LinkClass,
+    Router,
     ServerLinks,
     TopologyError,
     fat_tree,
@@ -172,6 +173,19 @@ def test_refused_links(pair: Cluster, name: str, value: Any, message: str) -> No
     array[16] = value
     with pytest.raises(TopologyError, match=message):
         replace(pair, **{name: array})
+
+
+def test_rates_of_both_ways() -> None:
+    """A cable may be faster one way: rates [cables, 2] are from a to b, then back."""
+    rates = np.array([[1e9, 2e9], [3e9, 4e9]])
+    cluster = from_links([(0, 1), (1, 2)], leaf_of_gpu=[0, 1, 2], bandwidth_Bps=rates)
+    ends = (cluster.link_src[6:] - 6).tolist(), (cluster.link_dst[6:] - 6).tolist()
+    assert ends == ([0, 1, 1, 2], [1, 0, 2, 1])
+    assert cluster.bandwidth_Bps[6:].tolist() == [1e9, 2e9, 3e9, 4e9]
+    src, dst = [0, 1], [1, 0]
+    late = from_links([(0, 1)], leaf_of_gpu=[0, 1], latency_s=[[1e-6, 5e-6]])
+    seconds = Router(late).path_latency(src, dst)
+    assert seconds[1] - seconds[0] == pytest.approx(4e-6)
 
 
 def test_disconnected_cluster() -> None:

@@ -408,6 +408,15 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         )
 
 
+def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
+    """The size decides before anything is read."""
+    path = tmp_path / "big.csv"
+    with path.open("wb") as file:
+        file.truncate(2**29 + 1)  # sparse: takes no room
+    with pytest.raises(TopologyError, match="has 536870913 bytes; expected at most 536870912"):
+        read_cluster(path)
+
+
 _fuzz = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
