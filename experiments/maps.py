@@ -60,14 +60,11 @@ def how_to_load(
     redundant = placement.redundant // placement.layers
     if form.name == "sglang":
         algorithm = "dynamic" if rule == "sglang_dynamic" else "static"
-        extra = (
-            f" --ep-num-redundant-experts {redundant} --ep-dispatch-algorithm {algorithm}"
-            if redundant
-            else ""
-        )
+        extra = f" --ep-num-redundant-experts {redundant}" if redundant else ""
         return (
-            f"start SGLang with --init-expert-location {path} --ep-size {placement.gpus}{extra}, "
-            "and without --enable-eplb, which would replace the map"
+            f"start SGLang with --init-expert-location {path} --ep-size {placement.gpus}{extra} "
+            f"--ep-dispatch-algorithm {algorithm}, and without --enable-eplb, which would replace "
+            "the map"
         )
     if form.name == "trtllm":
         return (

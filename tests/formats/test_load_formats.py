@@ -343,6 +343,20 @@ def test_what_files_are_files_of(tmp_path: Path, file: Path, tiny: MoEModel) -> 
         assert guess_load(file, peek(file), tiny) is guess_trace(file, peek(file), tiny) is None
 
 
+def test_loads_given_as_a_trace_and_the_other_way(file: Path, tiny: MoEModel) -> None:
+    """The line says what the file holds; what holds neither is named by what it seems to be."""
+    message = refused(read_load, file, FILES["npz"], tiny)
+    assert "holds choices of tokens; give it as a trace, not as loads" in message
+    message = refused(read_trace, file, FILES["sglang-load"], tiny)
+    assert "holds loads, not choices of tokens; give it as loads" in message
+    assert "key 'weight' is missing; keys there are: 'a'" in refused(
+        read_load, file, npz(a=IDS), tiny
+    )
+    assert "not a readable npz file" in refused(read_load, file, FILES["eplb-load"][:60], tiny)
+    message = refused(read_trace, file, npy(IDS[:, :, :1]), tiny)
+    assert "shape (3, 2, 1), expected (tokens, 2 MoE layers or all 3 layers of tiny" in message
+
+
 def test_keys_that_stand_twice_are_refused(file: Path, tiny: MoEModel) -> None:
     """JSON would silently keep the last of two."""
     content = b'{"weight": [[1,1,1,1],[1,1,1,1]], "weight": [[2,2,2,2],[1,1,1,1]]}'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from workloads.errors import WorkloadError
+from workloads.readers.arrays import NPY, ZIP, first_bytes
 from workloads.readers.eplb_weight import read_eplb_weight
 from workloads.readers.logical_count import read_logical_counts
 from workloads.readers.npz_trace import read_npz_trace
@@ -67,7 +69,7 @@ def read_load(path: str | PathLike[str], model: MoEModel, *, form: str | None = 
     WorkloadError
         The file cannot be read or does not fit; one line naming file, key and place.
     """
-    form = form or guess_load(path, peek(path), model) or "sglang-load"
+    form = form or _load_form(path, model)
     return _reader(LOADS, form, "loads")(path, model)
 
 
@@ -81,7 +83,7 @@ def read_trace(
     WorkloadError
         The file cannot be read or does not fit; one line naming file, key and place.
     """
-    form = form or guess_trace(path, peek(path), model) or "npz"
+    form = form or _trace_form(path, model)
     return _reader(TRACES, form, "traces")(path, model)
 
 
@@ -121,6 +123,32 @@ def guess_trace(path: str | PathLike[str], seen: Peek, model: MoEModel) -> str |
         return "npz"
     alone = seen.header is not None and _axes(seen) == 3 and seen.header.shape[2] == model.top_k
     return "vllm-routed" if "routed_experts" in seen.keys or alone else None
+
+
+def _load_form(path: str | PathLike[str], model: MoEModel) -> str:
+    """Name the reader of loads, of damaged files that of what they seem to be."""
+    seen = peek(path)
+    found = guess_load(path, seen, model)
+    if found is None and guess_trace(path, seen, model) is not None:
+        raise WorkloadError(f"{path}: holds choices of tokens; give it as a trace, not as loads")
+    packed = seen.container in ("npz", "npy") or _begins(path, ZIP, NPY)
+    return found or ("eplb-load" if packed else "sglang-load")
+
+
+def _trace_form(path: str | PathLike[str], model: MoEModel) -> str:
+    """Name the reader of choices, of damaged files that of what they seem to be."""
+    seen = peek(path)
+    found = guess_trace(path, seen, model)
+    if found is None and guess_load(path, seen, model) is not None:
+        raise WorkloadError(f"{path}: holds loads, not choices of tokens; give it as loads")
+    return found or ("vllm-routed" if seen.container == "npy" or _begins(path, NPY) else "npz")
+
+
+def _begins(path: str | PathLike[str], *starts: bytes) -> bool:
+    try:
+        return not Path(path).is_dir() and first_bytes(Path(path)).startswith(starts)
+    except WorkloadError:
+        return False
 
 
 def _axes(seen: Peek) -> int:
