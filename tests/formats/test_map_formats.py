@@ -245,7 +245,10 @@ def test_the_comparison_sees_a_difference(file: Path, tiny: MoEModel) -> None:
     """Two slots of different GPUs exchanged make another placement: the suite can fail."""
     rows = [[0, 1, 2, 3, 3, 1], ROWS[1]]
     one = read("vllm-p2l", file, npy(ROWS), tiny)
-    assert read("vllm-p2l", file, npy(rows), tiny) != one
+    other = read("vllm-p2l", file, npy(rows), tiny)
+    assert other != one
+    for name in ("sglang", "vllm-proposal-mapping", "eplb-json"):
+        assert on_gpus(other) != TWINS[name](GOLDEN[name][0]) == on_gpus(one)
 
 
 TWINS: dict[str, Any] = {
