@@ -106,7 +106,8 @@ def by_hand(rows: Sequence[tuple[int, int, int]]) -> Exchange:
     out = Traffic(np.array([0, len(rows)]), src.astype(np.int32), dst.astype(np.int32), count, 1000)
     back = Traffic(out.indptr, out.dst, out.src, out.count, 2000)
     none = np.zeros((1, RANKS), dtype=np.int64)
-    return Exchange((out,), (back,), none[0], none, 0, 0, none)
+    distinct = np.zeros((1, 2), dtype=np.int64)
+    return Exchange((out,), (back,), none[0], none, distinct, none)
 
 
 def test_by_hand() -> None:
