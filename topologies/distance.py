@@ -73,8 +73,13 @@ class Distances:
         return np.concatenate(blocks)
 
     def servers(self, convention: Convention) -> NDArray[Any]:
-        """Return [servers, servers]: the mean over the GPUs of both, int32 if all are equal."""
+        """Return [servers, servers]: the mean over the GPUs of both, int32 if all are equal.
+
+        Costs that were measured replace ``links``: int64, in their own unit.
+        """
         ends = _ends(convention)
+        if self._cluster.measured is not None and convention == "links":
+            return self._cluster.measured.cost
         gpu = np.arange(self._cluster.gpus).reshape(self._cluster.servers, -1)
         if self._cards.one_leaf:
             gpu = gpu[:, :1]

@@ -166,8 +166,7 @@ class Router(Fabric):
         int32 where all GPUs of two servers are equally far apart by every route the rule may
         take. Otherwise float64, the mean: over all pairs of their GPUs (rails under ``direct``)
         and over the intermediate groups (``valiant``). What ``ugal`` takes depends on the load;
-        its distances are those of an idle fabric, which are minimal. On a cluster whose costs were
-        measured, ``links`` gives these, int64 in their own unit.
+        its distances are those of an idle fabric, minimal. Measured costs replace ``links``.
 
         Parameters
         ----------
@@ -180,8 +179,6 @@ class Router(Fabric):
         RoutingError
             If the convention is unknown.
         """
-        if self.cluster.measured is not None and convention == "links":
-            return self.cluster.measured.cost
         return self._distances.servers(convention)
 
     def gpu_distance(self, convention: Convention = "links") -> NDArray[Any]:
