@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Parse: TypeAlias = Callable[[Path, MoEModel], "SlotMap"]
     Dump: TypeAlias = Callable[["Placement", MoEModel], bytes]
 
+MAX_MAP_BYTES = 256 << 20
+"""Largest array of a map that is read, unpacked."""
 MAX_RANKS = 1 << 20
 """Most GPUs that are believed."""
 

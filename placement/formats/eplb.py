@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from placement.errors import PlacementError
-from placement.formats.base import SlotFormat, SlotMap, slot_rows
+from placement.formats.base import MAX_MAP_BYTES, SlotFormat, SlotMap, slot_rows
 from placement.formats.vllm import check_ids
 from workloads.readers.arrays import ZIP, first_bytes, npz_array, npz_headers
 from workloads.readers.json_file import check_keys, listed, parse_json, read_text_file
@@ -42,17 +42,19 @@ def _parse(file: Path, model: MoEModel) -> SlotMap:
 
 
 def _npz(file: Path) -> dict[str, NDArray[np.int64]]:
-    check_keys(dict.fromkeys(npz_headers(file)), required=[MAP], optional=[INVERSE, COUNTS])
+    have = npz_headers(file)
+    check_keys(dict.fromkeys(have), required=[MAP], optional=[INVERSE, COUNTS])
     axes = {
         MAP: "(layers, slots)",
         INVERSE: "(layers, experts, slots)",
         COUNTS: "(layers, experts)",
     }
-    return {
-        key: npz_array(file, key, (None,) * len(axes[key].split(",")), axes[key]).astype(np.int64)
-        for key in axes
-        if key in npz_headers(file)
-    }
+    found = {}
+    for key in have:
+        shape: tuple[int | None, ...] = (None,) * len(axes[key].split(","))
+        table = npz_array(file, key, shape, axes[key], limit=MAX_MAP_BYTES)
+        found[key] = table.astype(np.int64)
+    return found
 
 
 def _json(file: Path) -> dict[str, NDArray[np.int64]]:

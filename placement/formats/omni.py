@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placement.errors import PlacementError
-from placement.formats.base import SlotFormat, SlotMap
+from placement.formats.base import MAX_MAP_BYTES, SlotFormat, SlotMap
 from workloads.readers.arrays import npy_array
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def _parse(file: Path, model: MoEModel) -> SlotMap:
     wanted = f"(ranks, {model.layers} MoE layers of {model.name}, {model.experts} experts)"
-    held = npy_array(file, (None, model.layers, model.experts), wanted, kinds="iub")
+    held = npy_array(
+        file, (None, model.layers, model.experts), wanted, kinds="iub", limit=MAX_MAP_BYTES
+    )
     wrong = np.argwhere((held != 0) & (held != 1))
     if len(wrong):
         rank, layer, expert = (int(i) for i in wrong[0])

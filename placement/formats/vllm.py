@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from placement.errors import PlacementError
-from placement.formats.base import SlotFormat, SlotMap, slot_rows
+from placement.formats.base import MAX_MAP_BYTES, SlotFormat, SlotMap, slot_rows
 from workloads.readers.arrays import npy_array
 from workloads.readers.json_file import (
     check_keys,
@@ -53,7 +53,7 @@ def check_ids(ids: NDArray[np.integer], names: list[str], experts: int) -> None:
 
 def _parse_p2l(file: Path, model: MoEModel) -> SlotMap:
     wanted = f"({model.layers} MoE layers of {model.name}, slots)"
-    ids = npy_array(file, (model.layers, None), wanted)
+    ids = npy_array(file, (model.layers, None), wanted, limit=MAX_MAP_BYTES)
     names = [f"row {layer}" for layer in range(model.layers)]
     check_ids(ids, names, model.experts)
     return SlotMap.of_rows(list(ids.astype(np.int64)), names)

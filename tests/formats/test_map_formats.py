@@ -487,6 +487,13 @@ def test_headers_are_judged_before_memory_is_taken(file: Path, tiny: MoEModel) -
     header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (2, 99999999999), }"
     head = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
     assert "bytes, expected at most" in refused("vllm-p2l", file, head, tiny)
+    wide = io.BytesIO()
+    np.savez_compressed(wide, phy2log=np.zeros((2, (128 << 20) // 8 + 1), dtype=np.int64))
+    assert len(wide.getvalue()) < 1 << 20
+    message = refused("eplb", file, wide.getvalue(), tiny)
+    assert "key 'phy2log': 268435472 bytes, expected at most 268435456" in message
+    message = refused("trtllm", file, b"num_slots: 1\n" + b"#" * (4 << 20), tiny)
+    assert "4194317 bytes, expected at most 4194304" in message
     objects = npy(np.array([[1, 2], [3, None]], dtype=object))
     assert "expected integers, got object" in refused("vllm-p2l", file, objects, tiny)
     assert "header promises" in refused("vllm-p2l", file, npy(ROWS)[:-1], tiny)

@@ -112,7 +112,13 @@ def npy_header(file: Path) -> Header:
 
 
 def npz_array(
-    file: Path, key: str, expected: tuple[int | None, ...], wanted: str, *, kinds: str = "iu"
+    file: Path,
+    key: str,
+    expected: tuple[int | None, ...],
+    wanted: str,
+    *,
+    kinds: str = "iu",
+    limit: int | None = None,
 ) -> NDArray[Any]:
     """Return one array of an npz file.
 
@@ -126,11 +132,13 @@ def npz_array(
         What to call that shape in an error.
     kinds
         Kinds of element types that are taken, as in `numpy.dtype.kind`.
+    limit
+        Most bytes of it, unpacked; by default `MAX_ARRAY_BYTES`.
 
     Raises
     ------
     WorkloadError
-        Key missing, another type or shape, beyond `MAX_ARRAY_BYTES`, damaged, or unreadable.
+        Key missing, another type or shape, beyond the limit, damaged, or unreadable.
     """
     with _readable("npz"), zipfile.ZipFile(file) as archive:
         names = archive.namelist()
@@ -143,16 +151,23 @@ def npz_array(
         with archive.open(info) as member:
             header = _header(member)
             _check(f"key {key!r}: ", header, expected, wanted, kinds)
+            _check_size(f"key {key!r}: ", header, limit)
             return _data(f"key {key!r}: ", member, header, info.file_size)
 
 
 def npy_array(
-    file: Path, expected: tuple[int | None, ...], wanted: str, *, kinds: str = "iu"
+    file: Path,
+    expected: tuple[int | None, ...],
+    wanted: str,
+    *,
+    kinds: str = "iu",
+    limit: int | None = None,
 ) -> NDArray[Any]:
     """Return the array of an npy file; parameters and errors as of `npz_array`."""
     with _readable("npy"), file.open("rb") as stream:
         header = _header(stream)
         _check("", header, expected, wanted, kinds)
+        _check_size("", header, limit)
         return _data("", stream, header, file.stat().st_size)
 
 
@@ -165,8 +180,12 @@ def _check(
         raise WorkloadError(f"{where}expected {allowed}, got {header.dtype}")
     if not _fits(header.shape, expected):
         raise WorkloadError(f"{where}shape {header.shape}, expected {wanted}")
-    if header.size_bytes > MAX_ARRAY_BYTES:
-        raise WorkloadError(f"{where}{header.size_bytes} bytes, expected at most {MAX_ARRAY_BYTES}")
+
+
+def _check_size(where: str, header: Header, limit: int | None) -> None:
+    most = MAX_ARRAY_BYTES if limit is None else limit
+    if header.size_bytes > most:
+        raise WorkloadError(f"{where}{header.size_bytes} bytes, expected at most {most}")
 
 
 def _data(where: str, stream: IO[bytes], header: Header, length: int) -> NDArray[Any]:
