@@ -530,3 +530,19 @@ def test_gpus_and_links_die_under_every_rule(
     assert run.losses is not None
     assert run.losses.lost_bytes > 0
     assert run.tokens + run.lost_tokens == 48
+
+
+def test_micro_batches_that_take_turns(
+    ring: Callable[..., Router], inputs: Callable[..., Any], fixed_attention: Any
+) -> None:
+    """Their order is written down before the step: GPUs may be dead from the start alone."""
+    parts = at_home(inputs, fixed_attention)
+    kept = {
+        "sizes": SIZES, "compute": Attending(), "network": NETWORKS["fluid"](ring()),
+        "micro_batches": 2, "overlap": "turns",
+    }  # fmt: skip
+    dead = simulate(*parts, faults=gpu_faults((0, 3, False)), **kept)
+    left = simulate(*survivors(*parts, {3}), **kept)
+    assert books(dead) == books(left)
+    with pytest.raises(SimulationError, match="GPU 3 dies during a step whose micro-batches take"):
+        simulate(*parts, faults=gpu_faults((1, 3, False)), **kept)
