@@ -104,6 +104,7 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
     policy: options.PolicyName = None,
     load: options.Load = None,
     trace: options.Trace = None,
+    workload: options.WorkloadFileName = None,
     attention: options.AttentionKind = "data-parallel",
     tp: options.TensorParallel = 1,
     dispatch: options.DispatchMode = "per_expert",
@@ -159,7 +160,13 @@ def place(  # noqa: PLR0913, PLR0917  a command's options
             "model": model,
             "cluster": cluster,
             "tokens": tokens,
-            "workload": {"seed": seed, "load": load, "judge": judge, "trace": trace},
+            "workload": {
+                "seed": seed,
+                "load": load,
+                "judge": judge,
+                "trace": trace,
+                "file": workload,
+            },
             "attention": {"kind": attention, "tp": tp},
             "dispatch": {"mode": dispatch},
             "placement": {option: given[option] for option in placing.OPTIONS},
@@ -181,6 +188,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
     model: options.PlacedModel = None,
     load: options.Load = None,
     trace: options.Trace = None,
+    workload: options.WorkloadFileName = None,
     attention: options.AttentionKind = "data-parallel",
     tp: options.TensorParallel = 1,
     dispatch: options.DispatchMode = "per_expert",
@@ -205,7 +213,7 @@ def worth(  # noqa: PLR0913, PLR0917  a command's options
             "model": model,
             "cluster": cluster,
             "tokens": tokens,
-            "workload": {"seed": seed, "load": load, "trace": trace},
+            "workload": {"seed": seed, "load": load, "trace": trace, "file": workload},
             "attention": {"kind": attention, "tp": tp},
             "dispatch": {"mode": dispatch},
             "placement": {
@@ -329,6 +337,25 @@ def capture(
         device=device,
         json_file=json_file,
     )
+
+
+@app.command()
+def fit(
+    file: options.RecordedFile,
+    model: options.RecordedModel = None,
+    out: options.FittedFile = None,
+    seed: options.FitSeed = 0,
+    json_file: options.JsonFile = None,
+) -> None:
+    """Fit a synthetic workload to recorded loads or a trace, and say how like it is.
+
+    Statistics are fitted, not the names of the experts: which are hot, and which are chosen
+    together, is drawn from a seed. `--workload` and run files ([workload] file) take the result,
+    for any model.
+    """
+    from experiments.commands.fit import run  # noqa: PLC0415  keeps --help quick
+
+    run(file, model=model, out=out, seed=seed, json_file=json_file)
 
 
 @app.command()

@@ -107,6 +107,13 @@ Trace: TypeAlias = Annotated[
         "per_token .pt, or a stored trace): even sequences are the profile, odd ones are judged."
     ),
 ]
+WorkloadFileName: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--workload",
+        help="Workload file (.toml, .json) as `topomoe fit` writes it: synthetic loads and traces.",
+    ),
+]
 AttentionKind: TypeAlias = Annotated[
     str, typer.Option(help="data-parallel (what engines run) or pipelined (the paper's).")
 ]
@@ -232,4 +239,10 @@ Device: TypeAlias = Annotated[
         help="cpu, cuda, cuda:1 ..., or auto, which spreads layers over GPUs; by default the "
         "first GPU, or the CPU."
     ),
+]
+FittedFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Write the workload file here (.toml or .json).")
+]
+FitSeed: TypeAlias = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Of the traces drawn while fitting.")
 ]

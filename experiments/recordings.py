@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from experiments.errors import ExperimentError
 from workloads import (
+    PRESETS,
+    MoEModel,
     StoredTrace,
     WorkloadError,
     count_trace,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from workloads import MoEModel, RoutingTrace, TraceCounts, WorkloadStatistics
+    from workloads import RoutingTrace, TraceCounts, WorkloadStatistics
 
 DEFAULT_MODEL = "DeepSeek-R1"
 """Model of files that do not say themselves which experts they speak of."""
@@ -100,6 +102,33 @@ def read_recording(path: Path, model_name: str | None) -> Recording:
     raise ExperimentError(
         f"{path}: expected recorded loads (.json), recorded choices (.npz), the folder of a "
         "stored trace, or what an engine records"
+    )
+
+
+def recorded_model(path: Path, model_name: str | None) -> MoEModel:
+    """Return the model of a recording; of a stored trace that names no preset, its routing alone.
+
+    Raises
+    ------
+    WorkloadError
+        There is no such preset.
+    """
+    if model_name is not None or not path.is_dir():
+        return model(model_name or DEFAULT_MODEL)
+    meta = StoredTrace.open(path).meta
+    shape = (meta.layers, meta.experts, meta.top_k)
+    known = PRESETS.get(meta.model)
+    if known is not None and (known.layers, known.experts, known.top_k) == shape:
+        return known
+    return MoEModel(
+        name=meta.model,
+        hidden_layers=meta.layers,
+        moe_layers=tuple(range(meta.layers)),
+        experts=meta.experts,
+        top_k=meta.top_k,
+        shared_experts=0,
+        hidden=1,
+        moe_intermediate=1,
     )
 
 

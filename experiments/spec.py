@@ -93,7 +93,7 @@ Robust: TypeAlias = Annotated[
 
 
 class WorkloadSpec(Table):
-    """What is routed: synthetic by default, or recorded loads, or a recorded trace.
+    """What is routed: synthetic, R1-like or from a file, or recorded loads, or a recorded trace.
 
     Attributes
     ----------
@@ -110,6 +110,9 @@ class WorkloadSpec(Table):
     trace
         File of recorded choices (npz), or a stored trace (a folder): even sequences make the
         profile, odd ones are judged.
+    file
+        Workload file (.toml, .json), as `topomoe fit` writes it: synthetic, but with its loads
+        and topics.
     """
 
     seed: Seed = 0
@@ -117,9 +120,12 @@ class WorkloadSpec(Table):
     load: FileName | None = None
     judge: FileName | None = None
     trace: FileName | None = None
+    file: FileName | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> WorkloadSpec:
+        if self.file is not None and (self.load is not None or self.trace is not None):
+            raise ValueError("give 'file', or 'load', or 'trace', not several")
         if self.load is not None and self.trace is not None:
             raise ValueError("give 'load' or 'trace', not both")
         if self.judge is not None and self.load is None:
@@ -332,5 +338,5 @@ def input_files(spec: RunSpec) -> list[str | None]:
     """Return the files a run reads, None for those it does without."""
     model = str(config_file(spec.model)) if is_config_path(spec.model) else None
     work, placement = spec.workload, spec.placement
-    files = (work.load, work.judge, work.trace, placement.file, placement.previous)
+    files = (work.load, work.judge, work.trace, work.file, placement.file, placement.previous)
     return [*files_of(spec.cluster), model, *files, *placement.domains]

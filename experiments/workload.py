@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import ExperimentError
+from experiments.workload_file import read_workload
 from workloads import (
     ExpertProfile,
     MoEModel,
@@ -59,9 +60,9 @@ def load_workload(model_name: str, spec: WorkloadSpec, tokens: int | None) -> Wo
     tokens = tokens or DEFAULT_TOKENS
     if spec.load is not None:
         return _recorded_load(shape, spec, tokens)
-    synthetic = SyntheticWorkload(shape, spec.seed)
+    synthetic = _synthetic(shape, spec.seed, spec.file)
     return Workload(
-        profile=_profile(model_name, spec.seed, spec.profile_tokens),
+        profile=_profile(model_name, spec.seed, spec.profile_tokens, spec.file),
         trace=synthetic.trace(tokens),
         source=synthetic.source,
         deviation=synthetic.deviation,
@@ -69,8 +70,14 @@ def load_workload(model_name: str, spec: WorkloadSpec, tokens: int | None) -> Wo
 
 
 @lru_cache(maxsize=4)
-def _profile(model_name: str, seed: int, tokens: int) -> ExpertProfile:
-    return SyntheticWorkload(model(model_name), seed).profile(tokens)
+def _profile(model_name: str, seed: int, tokens: int, file: str | None) -> ExpertProfile:
+    return _synthetic(model(model_name), seed, file).profile(tokens)
+
+
+def _synthetic(shape: MoEModel, seed: int, file: str | None) -> SyntheticWorkload:
+    if file is None:
+        return SyntheticWorkload(shape, seed)
+    return read_workload(Path(file)).workload(shape, seed)
 
 
 def _recorded_load(shape: MoEModel, spec: WorkloadSpec, tokens: int) -> Workload:

@@ -2,7 +2,9 @@
 
 from workloads.architecture import Architecture, GroupedAttention, LatentAttention, Storage
 from workloads.choices import affinity, coactivation
+from workloads.curve import LoadCurve, fit_curve
 from workloads.errors import WorkloadError
+from workloads.fitting import fit_trace
 from workloads.hf_config import config_file, is_config_path, read_config
 from workloads.lint import lint_load, lint_trace, window_distances
 from workloads.model import MoEModel
@@ -21,6 +23,7 @@ from workloads.statistics import LoadStatistics, gini, loglog_slope, max_over_me
 from workloads.store import StoredTrace
 from workloads.streams import stream
 from workloads.synthetic import R1_LIKE, Skew, SyntheticWorkload, synthetic_load
+from workloads.topics import Topics
 from workloads.trace import DECODE, PREFILL, RoutingTrace
 from workloads.trace_counts import TraceCounts, count_trace
 from workloads.trace_statistics import (
@@ -43,6 +46,7 @@ __all__ = [
     "GroupedAttention",
     "LatentAttention",
     "LoadCounts",
+    "LoadCurve",
     "LoadStatistics",
     "MoEModel",
     "RoutingTrace",
@@ -50,6 +54,7 @@ __all__ = [
     "Storage",
     "StoredTrace",
     "SyntheticWorkload",
+    "Topics",
     "TraceCounts",
     "TraceWriter",
     "WorkloadError",
@@ -61,6 +66,8 @@ __all__ = [
     "count_trace",
     "draw_trace",
     "expected_pairs",
+    "fit_curve",
+    "fit_trace",
     "gini",
     "inclusion_probabilities",
     "is_config_path",

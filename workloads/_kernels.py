@@ -66,6 +66,45 @@ def pick(
 
 
 @njit(cache=True)
+def choose(
+    rng: np.random.Generator,
+    weights: tuple[NDArray[np.float64], NDArray[np.float64]],
+    used: int,
+    scratch: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    chosen: NDArray[np.uint16],
+) -> None:
+    """Draw the choices of one token in one layer.
+
+    Parameters
+    ----------
+    rng
+        Source of all choices.
+    weights
+        float64 [groups] and [experts]: probability of a group, and of an expert given its group.
+    used
+        Groups the token may use.
+    scratch
+        int64: the groups and the experts in any order, room for the groups used, room for the
+        choices.
+    chosen
+        uint16 [k]: receives the choices, in random order.
+    """
+    group_order, expert_order, usable, picks = scratch
+    groups, top_k = len(weights[0]), len(chosen)
+    size = len(weights[1]) // groups
+    if groups > 1:
+        pick(rng, group_order, groups, weights[0], usable[:used])
+        for i in range(used):
+            for j in range(size):
+                expert_order[i * size + j] = usable[i] * size + j
+    pick(rng, expert_order, used * size, weights[1], picks)
+    for i in range(top_k):
+        j = i + int(rng.random() * (top_k - i))
+        chosen[i] = picks[j]
+        picks[j] = picks[i]
+
+
+@njit(cache=True)
 def draw(
     rng: np.random.Generator,
     group_weight: NDArray[np.float64],
@@ -90,22 +129,16 @@ def draw(
     """
     tokens, layers, top_k = topk.shape
     groups = group_weight.shape[1]
-    experts = weight.shape[1]
-    size = experts // groups
     group_order = np.arange(groups)
-    expert_order = np.arange(experts)
+    expert_order = np.arange(weight.shape[1])
     usable = np.arange(groups)
     picks = np.empty(top_k, np.int64)
     for token in range(tokens):
         for layer in range(layers):
-            used = groups_used[layer]
-            if groups > 1:
-                pick(rng, group_order, groups, group_weight[layer], usable[:used])
-                for i in range(used):
-                    for j in range(size):
-                        expert_order[i * size + j] = usable[i] * size + j
-            pick(rng, expert_order, used * size, weight[layer], picks)
-            for i in range(top_k):
-                j = i + int(rng.random() * (top_k - i))
-                topk[token, layer, i] = picks[j]
-                picks[j] = picks[i]
+            choose(
+                rng,
+                (group_weight[layer], weight[layer]),
+                groups_used[layer],
+                (group_order, expert_order, usable, picks),
+                topk[token, layer],
+            )

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Design:
+class Stages:
     """Probabilities of the two stages.
 
     Attributes
@@ -83,7 +83,7 @@ def inclusion_probabilities(
     WorkloadError
         The loads do not fit the model, or an expert's k * load exceeds 1.
     """
-    design = _design(load, model)
+    design = stages(load, model)
     groups = design.group_weight.shape[1]
     by_expert = np.repeat(design.group_weight, model.experts // groups, axis=1)
     achieved = by_expert * design.weight
@@ -128,18 +128,19 @@ def draw_trace(
 
     if tokens < 1:
         raise WorkloadError(f"cannot draw {tokens} tokens, expected at least 1")
-    design = _design(load, model)
+    design = stages(load, model)
     topk = np.empty((tokens, model.layers, model.top_k), dtype=np.uint16)
     draw(rng, design.group_weight, design.groups_used, design.weight, topk)
     return RoutingTrace(
         topk=topk,
         experts=model.experts,
-        seq_lens=_sequence_lengths(tokens, tokens if seq_len is None else seq_len),
+        seq_lens=sequence_lengths(tokens, tokens if seq_len is None else seq_len),
         source=source,
     )
 
 
-def _design(load: NDArray[np.float64], model: MoEModel) -> _Design:
+def stages(load: NDArray[np.float64], model: MoEModel) -> Stages:
+    """Return the probabilities of both stages under loads, float64 [layers, experts]."""
     wanted = _wanted(load, model)
     groups, used = model.n_group or 1, model.topk_group or 1
     group_weight = np.empty((model.layers, groups))
@@ -152,7 +153,7 @@ def _design(load: NDArray[np.float64], model: MoEModel) -> _Design:
         for group in np.flatnonzero(mass):
             quota = float(mass[group] / group_weight[layer, group])
             weight[layer, group] = water_fill(by_group[group], quota, 1.0)
-    return _Design(group_weight, groups_used, weight.reshape(wanted.shape))
+    return Stages(group_weight, groups_used, weight.reshape(wanted.shape))
 
 
 def _wanted(load: NDArray[np.float64], model: MoEModel) -> NDArray[np.float64]:
@@ -177,7 +178,8 @@ def _wanted(load: NDArray[np.float64], model: MoEModel) -> NDArray[np.float64]:
     return exact
 
 
-def _sequence_lengths(tokens: int, seq_len: int) -> NDArray[np.int32]:
+def sequence_lengths(tokens: int, seq_len: int) -> NDArray[np.int32]:
+    """Return lengths of sequences of `seq_len` tokens, the last one shorter where it must be."""
     if seq_len < 1:
         raise WorkloadError(f"seq_len is {seq_len}, expected at least 1")
     whole, rest = divmod(tokens, seq_len)

@@ -1,4 +1,4 @@
-"""Synthetic workloads whose loads are as uneven as those recorded of DeepSeek-R1."""
+"""Synthetic workloads: loads as uneven as recorded ones, and choices as tied together."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import numpy as np
 
 from workloads._arrays import frozen
 from workloads._waterfill import water_fill
+from workloads.curve import LoadCurve
 from workloads.errors import WorkloadError
 from workloads.profile import ExpertProfile
 from workloads.sampling import draw_trace, inclusion_probabilities
 from workloads.streams import stream
+from workloads.topic_sampling import TopicSampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from workloads.model import MoEModel
+    from workloads.topics import Topics
     from workloads.trace import RoutingTrace
 
 MAX_INCLUSION = 0.95
@@ -74,7 +77,7 @@ R1_LIKE = Skew()
 
 
 def synthetic_load(
-    model: MoEModel, rng: np.random.Generator, skew: Skew = R1_LIKE
+    model: MoEModel, rng: np.random.Generator, skew: Skew | LoadCurve = R1_LIKE
 ) -> NDArray[np.float64]:
     """Draw loads, float64 [layers, experts], every row summing to 1.
 
@@ -92,6 +95,19 @@ def synthetic_load(
     skew
         How uneven the loads shall be.
     """
+    log_load = (
+        _curved(model, rng, skew) if isinstance(skew, LoadCurve) else _mixed(model, rng, skew)
+    )
+    log_load.sort(axis=1)
+    ascending = np.exp(log_load - log_load[:, -1:])
+    weights = np.empty_like(ascending)
+    np.put_along_axis(weights, _ranking(model, rng, skew), ascending, axis=1)
+    cap = _largest_load(model)
+    return np.array([water_fill(row, 1.0, cap) for row in weights])
+
+
+def _mixed(model: MoEModel, rng: np.random.Generator, skew: Skew) -> NDArray[np.float64]:
+    """Return log loads of ordinary and of hot experts, float64 [layers, experts]."""
     layers, experts = model.layers, model.experts
     hot = round(skew.hot_fraction * experts)
     log_load = np.hstack(
@@ -100,13 +116,24 @@ def synthetic_load(
             skew.hot_gain + skew.hot_sigma * _normal_scores(rng, layers, hot),
         ]
     )
-    log_load *= np.exp(skew.layer_sigma * _normal_scores(rng, layers, 1))
-    log_load.sort(axis=1)
-    ascending = np.exp(log_load - log_load[:, -1:])
-    weights = np.empty_like(ascending)
-    np.put_along_axis(weights, _ranking(model, rng, skew), ascending, axis=1)
-    cap = _largest_load(model)
-    return np.array([water_fill(row, 1.0, cap) for row in weights])
+    stretched: NDArray[np.float64] = log_load * _stretch(rng, layers, skew.layer_sigma)
+    return stretched
+
+
+def _curved(model: MoEModel, rng: np.random.Generator, curve: LoadCurve) -> NDArray[np.float64]:
+    """Return the curve as it comes out in every layer, float64 [layers, experts]."""
+    log_loads, spread = curve.at(model.experts)
+    log_load = log_loads + spread * _normal_scores(rng, model.layers, 1)
+    # The mean of exp(sigma z) is exp(sigma^2 / 2).
+    peak = curve.peak_sigma * _normal_scores(rng, model.layers, 1)[:, 0]
+    log_load[:, -1] += peak - curve.peak_sigma**2 / 2
+    return log_load
+
+
+def _stretch(rng: np.random.Generator, layers: int, sigma: float) -> NDArray[np.float64]:
+    """Return the layers' stretch factors, float64 [layers, 1]."""
+    factors: NDArray[np.float64] = np.exp(sigma * _normal_scores(rng, layers, 1))
+    return factors
 
 
 def _normal_scores(rng: np.random.Generator, layers: int, count: int) -> NDArray[np.float64]:
@@ -124,7 +151,9 @@ def _normal_scores(rng: np.random.Generator, layers: int, count: int) -> NDArray
     return np.array([inverse(q) for q in inside.ravel().tolist()]).reshape(layers, count)
 
 
-def _ranking(model: MoEModel, rng: np.random.Generator, skew: Skew) -> NDArray[np.int64]:
+def _ranking(
+    model: MoEModel, rng: np.random.Generator, skew: Skew | LoadCurve
+) -> NDArray[np.int64]:
     """Return int64 [layers, experts]: the experts of every layer from coldest to hottest."""
     groups = model.n_group or model.experts
     shared = rng.standard_normal((model.layers, groups)).repeat(model.experts // groups, axis=1)
@@ -158,31 +187,58 @@ class SyntheticWorkload:
     seed
         Not negative.
     skew
-        How uneven the loads are.
+        How uneven the loads are: by parameters, or by a curve fitted to a recording.
+    topics
+        What ties a token's choices together; None for independent ones.
+    name
+        Whose likeness it is, for captions; by default what the skew says.
     load
         float64 [layers, experts], read-only: the loads everything is drawn from.
     """
 
     model: MoEModel
     seed: int
-    skew: Skew = R1_LIKE
+    skew: Skew | LoadCurve = R1_LIKE
+    topics: Topics | None = None
+    name: str | None = None
     load: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    _sampler: TopicSampler | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Draw the loads."""
+        """Draw the loads, and those of the topics."""
         load = synthetic_load(self.model, stream(self.seed, "popularity"), self.skew)
         object.__setattr__(self, "load", frozen(load, np.float64))
+        sampler = None
+        if self.topics is not None:
+            cap = (1.0 / self.model.top_k + _largest_load(self.model)) / 2
+            rng = stream(self.seed, "topics")
+            sampler = TopicSampler.of(self.load, self.model, self.topics, rng, cap=cap)
+        object.__setattr__(self, "_sampler", sampler)
 
     @property
     def source(self) -> str:
         """What captions and manifests call this workload."""
-        kind = "R1-like" if self.skew == R1_LIKE else "own skew"
+        kind = self.name or ("R1-like" if self.skew == R1_LIKE else "own skew")
         return f"synthetic, {kind}, seed {self.seed}"
 
     @property
     def deviation(self) -> float:
         """Greatest ``|probability of an expert in a token - k * load|`` of the traces."""
+        if self._sampler is not None:
+            return self._sampler.deviation
         return inclusion_probabilities(self.load, self.model)[1]
+
+    def sampled(self) -> tuple[Topics, NDArray[np.float64]]:
+        """Return the topics, and the chance of an expert given each, [topics, layers, experts].
+
+        Raises
+        ------
+        WorkloadError
+            There are no topics.
+        """
+        if self.topics is None or self._sampler is None:
+            raise WorkloadError(f"{self.source}: has no topics")
+        return self.topics, self._sampler.included
 
     def profile(self, tokens: int) -> ExpertProfile:
         """Count a trace of `tokens` tokens of the profile stream, which is never judged."""
@@ -194,4 +250,6 @@ class SyntheticWorkload:
 
     def _draw(self, name: str, tokens: int) -> RoutingTrace:
         rng = stream(self.seed, name)
+        if self._sampler is not None:
+            return self._sampler.draw(tokens, rng, source=self.source)
         return draw_trace(self.load, self.model, tokens, rng, source=self.source)

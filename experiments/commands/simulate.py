@@ -134,7 +134,7 @@ def read_run(path: Path) -> RunSpec:
     """Read a run file; the files it names are looked up from its own folder."""
     content = read_toml(path)
     for table, keys in (
-        ("workload", ("load", "judge", "trace")),
+        ("workload", ("load", "judge", "trace", "file")),
         ("placement", ("file", "previous", "domains")),
     ):
         section: Any = content.get(table)

@@ -81,6 +81,7 @@ COMMANDS = [
     "convert",
     "check",
     "stats",
+    "fit",
     "capture",
     "show",
     "bench",

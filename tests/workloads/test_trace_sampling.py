@@ -24,7 +24,7 @@ from workloads import (
 )
 from workloads import _kernels as kernels
 from workloads._waterfill import water_fill
-from workloads.sampling import _design
+from workloads.sampling import stages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,7 +205,7 @@ def test_weights_of_any_groups_taken_sum_to_k(
     top_k = data.draw(st.integers(1, used * size))
     shape = _shape(count * size, top_k, groups=(count, used))
     load = _random_load(np.random.default_rng(seed), shape, sigma)
-    design = _design(load, shape)
+    design = stages(load, shape)
     assert design.weight.min() >= 0
     assert design.weight.max() <= 1
     assert design.group_weight.sum() == pytest.approx(used)
