@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.cli import status
@@ -15,6 +16,7 @@ from experiments.clusters import find_cluster
 from experiments.commands.simulate import read_run
 from experiments.run import execute
 from experiments.study import read_study, runs
+from workloads import SyntheticWorkload, Topics, model
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +53,21 @@ def test_run_file(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(next(block for block in blocks("toml") if "[network]" in block))
     assert read_run(path).network.kind == "packet"
+
+
+def test_own_traffic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's commands on a recorded trace run as they stand, and leave what they name."""
+    monkeypatch.chdir(tmp_path)
+    lite = model("DeepSeek-V2-Lite")
+    drawn = SyntheticWorkload(lite, 0, topics=Topics(4, 1.0, seq_len=10)).trace(200)
+    np.savez("choices.npz", topk_ids=drawn.topk, seq_lens=drawn.seq_lens)
+    section = README[README.index("## Your own traffic") : README.index("## Your own policy")]
+    commands = re.findall(r"^    topomoe (.*)$", section, flags=re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["stats", "fit", "place"]
+    for command in commands:
+        assert status(shlex.split(command)) == 0
+    names = {path.name for path in tmp_path.rglob("*")}
+    assert names >= {"mine.toml", "loads.png", "choices.png"}
 
 
 def test_what_is_simulated(tmp_path: Path) -> None:
