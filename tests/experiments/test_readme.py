@@ -61,7 +61,9 @@ def test_own_traffic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lite = model("DeepSeek-V2-Lite")
     drawn = SyntheticWorkload(lite, 0, topics=Topics(4, 1.0, seq_len=10)).trace(200)
     np.savez("choices.npz", topk_ids=drawn.topk, seq_lens=drawn.seq_lens)
-    section = README[README.index("## Your own traffic") : README.index("## Your own policy")]
+    section = README[
+        README.index("## Your own traffic") : README.index("## What your model's routers choose")
+    ]
     commands = re.findall(r"^    topomoe (.*)$", section, flags=re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["stats", "fit", "place"]
     for command in commands:
