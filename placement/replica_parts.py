@@ -6,7 +6,7 @@ Engines run these laws and the simulator replays them; policies price them in ex
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,14 +38,14 @@ def equal_parts(placement: Placement) -> NDArray[np.float64]:
 
 
 def nearest_parts(
-    placement: Placement, server_distance: NDArray[np.integer]
+    placement: Placement, server_distance: NDArray[Any]
 ) -> NDArray[np.float64]:
     """Equal parts for the replicas at the fewest hops from the origin's server.
 
     Parameters
     ----------
     server_distance
-        int [servers, servers]: hops.
+        [servers, servers]: hops.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class ReplicaProblem:
     problem
         Costs, profile and shape. Redundant slots come on top of its two caps.
     server_distance
-        int64 [servers, servers]: hops of the routing in force.
+        float64 [servers, servers]: hops of the routing in force; means where it spreads over
+        paths of different lengths.
     origin_share, collector_share
         float64 [layers, servers]: P(o) and P(c).
     returns_home
@@ -37,7 +38,7 @@ class ReplicaProblem:
     """
 
     problem: PlacementProblem
-    server_distance: NDArray[np.int64]
+    server_distance: NDArray[np.float64]
     origin_share: NDArray[np.float64]
     collector_share: NDArray[np.float64]
     returns_home: bool
@@ -46,7 +47,7 @@ class ReplicaProblem:
         """Freeze the arrays; refuse shapes and shares that contradict the problem's costs."""
         servers, shape = self.problem.servers, self.problem.cost.shape
         for name, dtype, expected in (
-            ("server_distance", np.int64, (servers, servers)),
+            ("server_distance", np.float64, (servers, servers)),
             ("origin_share", np.float64, shape),
             ("collector_share", np.float64, shape),
         ):
@@ -72,13 +73,13 @@ class ReplicaProblem:
     def of(
         cls,
         problem: PlacementProblem,
-        server_distance: NDArray[np.integer],
+        server_distance: NDArray[Any],
         attention: Attention,
     ) -> ReplicaProblem:
         """Add to `problem` the distances and the attention it was built with."""
         return cls(
             problem=problem,
-            server_distance=np.asarray(server_distance, dtype=np.int64),
+            server_distance=np.asarray(server_distance, dtype=np.float64),
             origin_share=attention.origin_share(),
             collector_share=attention.collector_share(),
             returns_home=isinstance(attention, DataParallel),
@@ -86,7 +87,7 @@ class ReplicaProblem:
 
     def trip(self, layer: int) -> NDArray[np.float64]:
         """float64 [origins, servers]: hops from an origin to a server and on to the collector."""
-        there = self.server_distance.astype(np.float64)
+        there = self.server_distance
         if self.returns_home:
             return there + there.T
         back: NDArray[np.float64] = self.collector_share[layer] @ there.T

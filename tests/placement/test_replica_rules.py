@@ -359,3 +359,16 @@ def test_problem_refuses_what_contradicts_its_costs() -> None:
         ReplicaProblem(
             good.problem, LINE, good.origin_share, good.collector_share, returns_home=True
         )
+
+
+@pytest.mark.parametrize("rule", [Equal(), Nearest()], ids=lambda rule: type(rule).__name__)
+def test_fractions_of_a_hop_count(rule: ReplicaRule) -> None:
+    """Routing over paths of two lengths gives mean distances: of half the hops, half the cost."""
+    whole, placement = random_case(3, DataParallel)
+    load, distance = whole.problem.profile.load, whole.server_distance
+    half = make_problem(load, distance / 2, DataParallel)
+    found, expected = (
+        evaluate_replicas(placement, each, rule).hops_per_token_layer for each in (half, whole)
+    )
+    assert (distance % 2).any()
+    assert found == pytest.approx(expected / 2, rel=1e-12)
