@@ -201,6 +201,32 @@ def _recorded(folder: Path, name: str) -> RoutingTrace:
     return read_trace(folder / "deepseek-v2-lite-traces" / f"{name}.npz", model("DeepSeek-V2-Lite"))
 
 
+def _saving(trace: RoutingTrace) -> float:
+    """Part of the GPUs a token visits that grouping by pairs saves, fitted on even sequences.
+
+    8 GPUs of 8 experts; the best swap of two experts is made until none brings more of the pairs
+    of a layer together. Judged on the odd sequences, against experts in order.
+    """
+    fitted, judged = trace.split()
+    in_order = np.arange(64) // 8
+    met = np.zeros(2)
+    for layer, pairs in enumerate(count_trace(fitted).pairs.astype(float)):
+        pairs[np.arange(64), np.arange(64)] = 0
+        gpu = in_order.copy()
+        while True:
+            on = np.array([pairs[:, gpu == g].sum(axis=1) for g in range(8)]).T
+            gain = on[:, gpu] - on[np.arange(64), gpu][:, None]
+            both = np.where(gpu[:, None] == gpu, 0, gain + gain.T - 2 * pairs)
+            a, b = np.unravel_index(both.argmax(), both.shape)
+            if both[a, b] <= 0:
+                break
+            gpu[[a, b]] = gpu[[b, a]]
+        for i, where in enumerate((in_order, gpu)):
+            visited = np.sort(where[judged.topk[:, layer]], axis=1)
+            met[i] += 1 + (np.diff(visited, axis=1) > 0).sum(axis=1).mean()
+    return float(1 - met[1] / met[0])
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("task", ["intent", "law"])
 def test_recorded_tasks_are_met(real_data: Path, task: str) -> None:
@@ -225,9 +251,14 @@ def test_recorded_tasks_are_met(real_data: Path, task: str) -> None:
     assert _mean(drawn, "drift_ends_correlation") == pytest.approx(
         wanted.drift_ends_correlation, abs=0.05
     )
-    # The comparison can fail: independent choices from the same loads are no such trace.
+    # Nothing was fitted to this: what a placement by pairs saves, 36 and 32 % as recorded.
+    workload = SyntheticWorkload(shape, 1, curve, topics)
+    assert _saving(workload.trace(trace.tokens)) == pytest.approx(_saving(trace), rel=0.1)
+    # The comparison can fail: independent choices from the same loads are no such trace:
+    # hot experts on one GPU save 12 % of intent, and no more.
     alone = SyntheticWorkload(shape, 1, curve).trace(trace.tokens)
     assert (trace_statistics(count_trace(alone)).pair_excess or 0) < (wanted.pair_excess or 0) / 5
+    assert _saving(replace(alone, seq_lens=trace.seq_lens)) < _saving(trace) / 2
 
 
 @pytest.mark.real_data
