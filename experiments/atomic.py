@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write `content` to a temporary file beside `path`, flush it to disk, then rename.
 
     Whatever stops it, Ctrl-C included, leaves no temporary file. A symbolic link stays one: the
-    file it names is replaced.
+    file it names is replaced. What is not `durable` is left to the system to flush, so that only
+    the death of the machine can lose it.
 
     Raises
     ------
@@ -34,7 +35,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             try:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
                 # mkstemp is private to its user; results are to be read as any other file.
                 temporary.chmod(0o644)
                 temporary.replace(target)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,7 @@ def manifest(
         "spec": resolved,
         "spec_sha256": spec_hash(resolved),
         **_expected(expected),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in _PACKAGES},
+        "versions": versions(),
         "machine": {"cores": os.cpu_count(), "architecture": platform.machine()},
         "workers": result.workers,
         "runs": len(result.hops),
@@ -51,6 +51,12 @@ def _expected(expected: Expected | None) -> dict[str, Any]:
     if expected is None:
         return {}
     return {"expected": {"file": expected.name, "sha256": expected.sha256}}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of everything that results rest on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def spec_hash(resolved: dict[str, Any]) -> str:

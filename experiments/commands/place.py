@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,17 +10,16 @@ from experiments.combine import ALWAYS, TAKES, taking
 from experiments.commands.balance_said import cap_labels
 from experiments.commands.curve import curve_files, read_start, write_curve
 from experiments.commands.front import front_files, write_front
-from experiments.commands.remarks import memory_figures, moves_made, remarks, symmetric
+from experiments.commands.remarks import remarks
 from experiments.commands.show import console, figures_table, write_json
-from experiments.commands.solved import congestion_figures
 from experiments.errors import ExperimentError
 from experiments.maps import FILES, how_to_load
 from experiments.metrics import metrics, profile_metrics
+from experiments.programs import placement_figures, solve_seconds
 from experiments.run import place_experts, replayed, with_default_policy
 from experiments.spec import PlacementSpec, RunSpec, input_files
 from experiments.tables import resolve
 from placement import InfeasibleError
-from placement.engines import accepting
 from placement.formats import map_format
 
 if TYPE_CHECKING:
@@ -170,24 +168,11 @@ def _judged(placed: Placed, other: Placed | None, spec: RunSpec, against: str) -
 
 def _for_programs(spec: RunSpec, placed: Placed, columns: Columns, against: str) -> dict[str, Any]:
     own, *others = columns.values()
-    placement, congestion = placed.placement, placed.choice.congestion
-    report, moves = placement.solve, moves_made(spec, placed)
     return {
         "spec": spec.model_dump(mode="json"),
-        "policy": placement.policy,
+        "policy": placed.placement.policy,
         **own,
-        "objective": report.objective if report else None,
-        "bound": report.bound if report else None,
-        "unit": report.unit if report else None,
-        "solve_s": report.seconds if report else placed.place_s,
-        "limit": report.limit if report else None,
-        "symmetric": symmetric(placed.setting.problem.cost),
-        "engines": accepting(placement),
-        "redundant_slots": placement.redundant,
-        "replica_rule": spec.placement.replica_rule if placement.redundant else None,
-        "moves": {**asdict(moves), "kept": moves.kept} if moves else None,
-        "congestion": congestion_figures(congestion) if congestion else None,
-        "memory": memory_figures(placed),
-        "notes": list(placed.choice.notes),
+        "solve_s": solve_seconds(placed),
+        **placement_figures(spec, placed),
         "against": {"policy": against, **others[0]} if others else None,
     }

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.atomic import check_destinations, staged, write_atomic
 from experiments.commands.balance_said import cap_labels
 from experiments.commands.remarks import described
 from experiments.commands.show import console, figures_table, write_json
 from experiments.errors import ExperimentError
-from experiments.metrics import metrics, profile_metrics
 from experiments.outputs import parquet
-from experiments.run import execute, with_default_policy
-from experiments.spec import RunSpec, input_files
-from experiments.tables import read_toml, resolve
+from experiments.programs import TABLES, lost_experts, run_figures, tables
+from experiments.run import execute
+from experiments.run_files import read_run
+from experiments.spec import input_files
 from sim.errors import LawViolation, SimulationError
-from sim.tables import gpus_table, hops_table, layers_table, links_table, utilisation_table
-from workloads import is_config_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
-
     from experiments.run import RunResult
+    from experiments.spec import RunSpec
     from sim import SimResult
 
 NAMED = 8
 """Lost experts that are named in print; ``--json`` has all."""
-
-TABLES = ("links", "layers", "gpus", "utilisation", "hops")
-"""Tables a replay can be written as."""
 
 
 def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: Path | None) -> None:
@@ -40,12 +33,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
     files = [out / f"{name}.parquet" for name in TABLES] if out is not None else []
     check_destinations([*files, json_file, perfetto], inputs=[run_file, *input_files(spec)])
     result = _executed(spec, run_file)
-    figures = {
-        **metrics(result),
-        **profile_metrics(result, capped=spec.placement.beta is not None),
-        **result.replay.step_metrics(),
-        **result.replay.fault_metrics(),
-    }
+    figures = run_figures(spec, result)
     console.print(
         f"{result.setting.model.name} on {spec.cluster}, {spec.attention.kind} attention, "
         f"{spec.network.kind} network with {spec.network.routing} routing, {_step(spec)}; "
@@ -67,7 +55,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
             "spec": spec.model_dump(mode="json"),
             "policy": result.placement.policy,
             **figures,
-            **_lost_experts(result.replay),
+            **lost_experts(result.replay),
         },
     )
 
@@ -103,11 +91,6 @@ def _lost(replay: SimResult) -> list[str]:
     return [f"lost experts (layer, expert): {said}; {choices} choices were not answered"]
 
 
-def _lost_experts(replay: SimResult) -> dict[str, list[list[int]]]:
-    """Return layer and expert of those without a living replica; nothing without faults."""
-    return {} if replay.losses is None else {"lost_expert_ids": replay.losses.experts.tolist()}
-
-
 def _write_trace(path: Path, replay: SimResult) -> None:
     from sim.perfetto import perfetto_trace  # noqa: PLC0415  brings in numba and SimPy
 
@@ -116,41 +99,3 @@ def _write_trace(path: Path, replay: SimResult) -> None:
     console.print(f"trace of {trace.events} events written to {path}; see ui.perfetto.dev")
     if trace.cut is not None:
         console.print(f"cut to {trace.cut}")
-
-
-def tables(replay: SimResult) -> dict[str, pd.DataFrame]:
-    """Return what a replay measured, by link, layer, GPU, link and time, and hops."""
-    kinds = (
-        links_table(replay),
-        layers_table(replay),
-        gpus_table(replay),
-        utilisation_table(replay),
-        hops_table(replay),
-    )
-    return dict(zip(TABLES, kinds, strict=True))
-
-
-def read_run(path: Path) -> RunSpec:
-    """Read a run file; the files it names are looked up from its own folder."""
-    content = read_toml(path)
-    for table, keys in (
-        ("workload", ("load", "judge", "trace", "file")),
-        ("placement", ("file", "previous", "domains")),
-    ):
-        section: Any = content.get(table)
-        if not isinstance(section, dict):
-            continue
-        for key in keys:
-            value = section.get(key)
-            if isinstance(value, str):
-                section[key] = str(path.parent / value)
-            elif isinstance(value, list):
-                section[key] = [path.parent / x if isinstance(x, str) else x for x in value]
-    cluster = content.get("cluster")
-    if isinstance(cluster, str) and cluster.endswith(".toml"):
-        content["cluster"] = str(path.parent / cluster)
-    model = content.get("model")
-    if isinstance(model, str) and is_config_path(model):
-        # Unlike a Path, this keeps the slash that tells a folder from a preset.
-        content["model"] = os.path.join(path.parent, model)  # noqa: PTH118
-    return with_default_policy(resolve(RunSpec, content, str(path)))
