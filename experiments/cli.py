@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from experiments import formats, options, placing
+from experiments import formats, options, placing, sweep_options
 from experiments.errors import RunError
 
 _INTERRUPTED = 130
@@ -356,6 +356,43 @@ def fit(
     from experiments.commands.fit import run  # noqa: PLC0415  keeps --help quick
 
     run(file, model=model, out=out, seed=seed, json_file=json_file)
+
+
+@app.command()
+def sweep(  # noqa: PLR0913, PLR0917  a command's options
+    sweep_file: sweep_options.SweepFile,
+    out: sweep_options.SweepFolder,
+    settings: sweep_options.Settings = None,
+    workers: options.Workers = None,
+    dry_run: sweep_options.DryRun = False,
+    retry_failed: sweep_options.RetryFailed = False,
+    executor: sweep_options.ExecutorName = "process",
+    scheduler: sweep_options.SchedulerAddress = None,
+    time_limit: sweep_options.RunSeconds = None,
+    memory_limit: sweep_options.RunMemory = None,
+    yes: sweep_options.Sure = False,
+) -> None:
+    """Run a base along its axes into a store; the same command goes on where it stopped.
+
+    A run is done once: kill it, lose the machine, add values to an axis, start a second sweep
+    beside it. Runs that fail do not stop the others.
+    """
+    given = locals()
+    from experiments.commands.sweep import run  # noqa: PLC0415  keeps --help quick
+
+    run(sweep_file, out, {**given, "settings": settings or []})
+
+
+@app.command()
+def collect(
+    store: sweep_options.StoreFolder,
+    out: sweep_options.CollectedFile = None,
+    provenance: sweep_options.WithProvenance = False,
+) -> None:
+    """Make one tidy table of a store: a row per run, a column per key and figure."""
+    from experiments.commands.collect import run  # noqa: PLC0415  keeps --help quick
+
+    run(store, out=out, provenance=provenance)
 
 
 @app.command()

@@ -24,6 +24,11 @@ class Claims:
     ----------
     folder
         Of the store; it can be written.
+
+    Attributes
+    ----------
+    alone
+        Whether no other sweep lived when this one came.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,8 +36,9 @@ class Claims:
         self._links.mkdir(exist_ok=True)
         self._owners.mkdir(exist_ok=True)
         self._name, self._file = self._enter()
-        for name in [path.name for path in self._owners.iterdir()]:
-            self._bury(name)
+        others = {path.name.partition(".")[0] for path in self._owners.iterdir()} - {self._name}
+        buried = [self._bury(name) for name in sorted(others)]
+        self.alone = all(buried)
 
     def _enter(self) -> tuple[str, int]:
         """Make and lock a file that tells others that this sweep lives."""
@@ -44,6 +50,10 @@ class Claims:
             if _is(file, self._owners / name):
                 return name, file
             os.close(file)
+
+    def own_file(self, kind: str) -> Path:
+        """Return the path of a file of this sweep, which goes with it however it ends."""
+        return self._owners / f"{self._name}.{kind}"
 
     def take(self, run_id: str) -> bool:
         """Claim a run; False where a sweep that lives has it."""
@@ -68,8 +78,14 @@ class Claims:
         """Give up every claim."""
         for link in self._of(self._name):
             link.unlink(missing_ok=True)
-        (self._owners / self._name).unlink(missing_ok=True)
+        self._leave(self._name)
         os.close(self._file)
+
+    def _leave(self, owner: str) -> None:
+        """Remove the files of a sweep; the one that is locked last."""
+        for path in self._owners.glob(f"{owner}.*"):
+            path.unlink(missing_ok=True)
+        (self._owners / owner).unlink(missing_ok=True)
 
     def _bury(self, owner: str) -> bool:
         """Remove the claims of a sweep if it is dead; False where it lives.
@@ -88,7 +104,7 @@ class Claims:
         else:
             for link in self._of(owner):
                 link.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            self._leave(owner)
             return True
         finally:
             os.close(file)

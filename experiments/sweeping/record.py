@@ -90,7 +90,7 @@ def parse(data: bytes, kind: str, where: str) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != kind:
         raise DamagedError(f"{where}: is not of the format '{kind}'")
     version = content.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise VersionError(
             f"{where}: is of version {version!r}; this topomoe reads versions 1 to {VERSION}: "
             "use the topomoe that wrote it, or another store"

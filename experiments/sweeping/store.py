@@ -69,6 +69,10 @@ class Store:
         """Return whether the file of a run is there."""
         return self._path("runs", run_id).exists()
 
+    def has_failed(self, run_id: str) -> bool:
+        """Return whether a run failed, and has not been done since."""
+        return self._path("failed", run_id).exists()
+
     def read(self, run_id: str) -> Record:
         """Read a run.
 
@@ -166,6 +170,12 @@ class Store:
         target = aside / next(name for name in names if name not in taken)
         self._path("runs", run_id).replace(target)
         return target
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed left behind; no other one may be at work."""
+        for name in FOLDERS:
+            for path in (self.folder / name).glob(".partial-*"):
+                path.unlink(missing_ok=True)
 
     def sizes(self) -> Iterator[int]:
         """Return the bytes of every file of a run."""

@@ -77,11 +77,14 @@ class Failed:
         One line.
     detail
         Traceback or last words of the worker, empty where there are none.
+    deaths
+        Workers that died of it.
     """
 
     kind: str
     message: str
     detail: str = ""
+    deaths: int = 0
 
 
 def perform(job: Job) -> Done | Failed:
