@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 BIN := .venv/bin
 
-.PHONY: paper test test-capture validate bench bench-all rivals lint format lock clean
+.PHONY: paper test test-capture test-cluster validate bench bench-all rivals lint format lock clean
 
 paper: .venv/ready
 	$(BIN)/topomoe paper
@@ -13,6 +13,11 @@ test: lint
 # What needs PyTorch and transformers: too large for everyone's lock, so beside it.
 test-capture: .venv-capture/ready
 	.venv-capture/bin/python -m pytest -m capture
+
+# Sweeps on a real Dask scheduler and workers, in an environment of their own: the lock does not
+# hold the extra.
+test-cluster: .venv-cluster/ready
+	.venv-cluster/bin/python -m pytest -m cluster
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -55,6 +60,12 @@ format: .venv/ready
 	.venv-capture/bin/pip install --quiet --no-build-isolation -e ".[capture]"
 	touch $@
 
+.venv-cluster/ready: requirements.lock pyproject.toml
+	python3 -m venv .venv-cluster
+	.venv-cluster/bin/pip install --quiet --require-hashes -r requirements.lock
+	.venv-cluster/bin/pip install --quiet --no-build-isolation -e ".[cluster]"
+	touch $@
+
 # Re-resolves the pins; needs uv (https://docs.astral.sh/uv/).
 lock:
 	printf "hatchling==1.33.0\neditables\n" | \
@@ -63,4 +74,4 @@ lock:
 	  -o requirements.lock pyproject.toml -
 
 clean:
-	rm -rf .venv .venv-capture .rivals
+	rm -rf .venv .venv-capture .venv-cluster .rivals

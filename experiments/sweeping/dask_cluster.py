@@ -15,7 +15,7 @@ from experiments.sweeping.lanes import PRELOAD
 from experiments.sweeping.work import Done, Failed, Job, perform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _START_S = 30
 """Seconds to reach a scheduler, and to meet a first worker."""
@@ -74,17 +74,19 @@ class Limited:
     ----------
     limits
         Of a run.
+    work
+        What is done with a job.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, work: Callable[[Job], Done | Failed] = perform) -> None:
+        self.limits, self.work = limits, work
 
     def __call__(self, job: Job) -> Done | Failed:
         """Run the job; what goes wrong is returned, not raised."""
         with _one_lane:
             lane = _lanes.setdefault(self.limits, Lane(self.limits, PRELOAD))
             try:
-                return lane.call(perform, job)
+                return lane.call(self.work, job)
             except WorkerLostError as error:
                 return judge(error)
 

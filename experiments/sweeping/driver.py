@@ -171,7 +171,7 @@ class _Driver:
         self._deaths: Counter[str] = Counter()
         self._under_way: dict[Future[Done | Failed], Planned] = {}
         self._unwritten: list[str] = []
-        self._broken: ExperimentError | None = None
+        self._broken: str | None = None
         self._retry = False
 
     def run(self, retry_failed: bool) -> Tally:
@@ -185,9 +185,13 @@ class _Driver:
             self._settle_all([future for future in self._under_way if future.done()])
             raise RunError(f"interrupted: {self._so_far()}") from None
         if self._broken is not None:
-            raise RunError(f"{self._broken}: {self._so_far()}{self._lost()}") from self._broken
+            raise RunError(f"{self._broken}: {self._so_far()}{self._lost()}")
         self._watcher.update(self._tally)
         return self._tally
+
+    def _stop(self, why: str) -> None:
+        """Hand out nothing more."""
+        self._broken = self._broken or why
 
     def _so_far(self) -> str:
         tally = self._tally
@@ -254,7 +258,7 @@ class _Driver:
         try:
             ours = self._claims.take(run.run_id)
         except OSError as error:
-            self._broken = WriteError(f"{self._store.folder}: cannot be written: {error.strerror}")
+            self._stop(f"{self._store.folder}: cannot be written: {error.strerror}")
             return
         if not ours:
             self._elsewhere.append(run)
@@ -263,8 +267,16 @@ class _Driver:
         elif not self._retry and self._store.has_failed(run.run_id):
             self._end(run, failed=True)
         else:
-            job = Job(run.run_id, run.spec, self._plan.tables)
+            self._submit(run)
+
+    def _submit(self, run: Planned) -> None:
+        job = Job(run.run_id, run.spec, self._plan.tables)
+        try:
             self._under_way[self._means.executor.submit(self._means.work, job)] = run
+        except Exception:
+            if self._means.alive():
+                raise
+            self._stop("the workers are gone")
 
     def _step(self) -> None:
         """Wait for something to end, hand out the next, and only then write what has ended."""
@@ -273,6 +285,11 @@ class _Driver:
             time.sleep(_LOOK_S)
             return
         ended, _ = wait(self._under_way, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+        if not ended and not self._means.alive():
+            # Futures of a cluster that has gone need not ever end.
+            self._stop("the workers are gone")
+            self._under_way.clear()
+            return
         self._refill(ended=len(ended))
         self._settle_all(ended)
 
@@ -288,7 +305,7 @@ class _Driver:
     def _settle(self, run: Planned, outcome: Done | Failed) -> None:
         """Write what came of a run."""
         if isinstance(outcome, Failed) and not self._means.alive():
-            self._broken = self._broken or ExperimentError("the workers are gone")
+            self._stop("the workers are gone")
             return
         if isinstance(outcome, Failed) and outcome.kind == "died":
             self._deaths[run.run_id] += outcome.deaths
@@ -299,7 +316,7 @@ class _Driver:
         try:
             self._write(run, outcome)
         except WriteError as error:
-            self._broken = self._broken or error
+            self._stop(str(error))
             self._reserve.release()
             self._write_again(run, outcome, error)
 
