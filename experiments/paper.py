@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +13,11 @@ from experiments.errors import RunError
 from experiments.metrics import KEYS, links_frame, solve_row, study_row
 from experiments.run import execute
 from experiments.study import Study, runs
+from experiments.sweeping.executors import default_workers, lane_pool
+from experiments.sweeping.lane import WorkerLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from experiments.spec import RunSpec
 
@@ -63,7 +60,7 @@ def run_study(study: Study, *, workers: int | None, progress: Progress) -> Study
         Called with what has just finished, how many runs are done, and how many there are.
     """
     begun = time.perf_counter()
-    specs, workers = runs(study), workers or min(4, os.cpu_count() or 1)
+    specs, workers = runs(study), workers or default_workers()
     cells = _run_all(specs, workers, progress)
     hops = _with_saving(pd.DataFrame([row for row, _, _ in cells]))
     return StudyResult(
@@ -81,56 +78,18 @@ Cell = tuple[dict[str, Any], dict[str, Any], pd.DataFrame]
 def _run_all(specs: list[RunSpec], workers: int, progress: Progress) -> list[Cell]:
     """Run all specs; results come in the order of `specs`, whoever finished first."""
     cells: dict[int, Cell] = {}
-    with worker_pool(workers) as pool:
-        with _interrupts_held_back():
-            futures = {pool.submit(run_cell, spec): at for at, spec in enumerate(specs)}
+    with lane_pool(min(workers, len(specs))) as pool:
+        futures = {pool.submit(run_cell, spec): at for at, spec in enumerate(specs)}
         for future in as_completed(futures):
             at = futures[future]
-            cells[at] = future.result()
+            try:
+                cells[at] = future.result()
+            except WorkerLostError as error:
+                raise RunError(
+                    f"{describe(specs[at])}: {error}; fewer --workers need less memory"
+                ) from error
             progress(describe(specs[at]), len(cells), len(specs))
     return [cells[at] for at in range(len(specs))]
-
-
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of processes that an error or Ctrl-C ends at once, runs under way included.
-
-    Raises
-    ------
-    RunError
-        If a worker dies.
-    """
-    others = set(multiprocessing.active_children())
-    # Spawned, not forked: compiled kernels and solvers hold threads that do not survive a fork.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_ignore_interrupts)
-    try:
-        yield pool
-    except BaseException as error:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
-        pool.shutdown(cancel_futures=True)
-        if isinstance(error, BrokenProcessPool):
-            raise RunError(
-                "a worker process died (killed, or out of memory); fewer --workers need less"
-            ) from error
-        raise
-    pool.shutdown()
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back while workers are started: they inherit that until they ignore it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_cell(spec: RunSpec) -> Cell:

@@ -24,13 +24,20 @@ def default_workers() -> int:
 
 
 @contextmanager
-def processes(workers: int, limits: Limits) -> Iterator[Means]:
+def lane_pool(workers: int, limits: Limits | None = None) -> Iterator[LanePool]:
     """Give a pool of processes, ended at once if an error or Ctrl-C comes."""
     pool = LanePool(workers, limits)
     try:
-        # One more than there are workers, so that none waits while a result is written.
-        yield Means(pool, lambda: 2 * workers, lambda: workers)
+        yield pool
     except BaseException:
         pool.kill()
         raise
     pool.shutdown()
+
+
+@contextmanager
+def processes(workers: int, limits: Limits) -> Iterator[Means]:
+    """Give a sweep the processes of this machine."""
+    with lane_pool(workers, limits) as pool:
+        # More than there are workers, so that none waits while a result is written.
+        yield Means(pool, lambda: 2 * workers, lambda: workers)

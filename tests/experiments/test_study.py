@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
 import sys
 import time
 from hashlib import sha256
@@ -22,16 +20,17 @@ from experiments.expected import read_expected
 from experiments.manifest import manifest
 from experiments.markdown import findings, study_markdown
 from experiments.outputs import write_study, write_tables
-from experiments.paper import StudyResult, run_study, worker_pool
+from experiments.paper import StudyResult, run_study
 from experiments.study import policy_names, read_study, runs, with_load, with_policies
+from experiments.sweeping.lanes import LanePool
 from topologies import TopologyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import ProcessPoolExecutor
     from pathlib import Path
 
     from experiments.study import Study
+    from experiments.sweeping.lane import Limits
 
 HEADER = "model,cluster,policy,hops\n"
 CELL = "DeepSeek-R1,fat-tree,ilp"
@@ -299,36 +298,29 @@ def test_a_figure_that_fails_leaves_the_results_alone(
     assert (folder / "hops.csv").read_text() == "new"
 
 
-def fail(pool: ProcessPoolExecutor) -> None:
-    """Fail while a worker is busy."""
-    pool.submit(time.sleep, 60)
-    raise ZeroDivisionError
-
-
-def kill_a_worker(pool: ProcessPoolExecutor) -> None:
-    """Kill a worker of the pool from outside, as an out-of-memory killer would."""
-    victim = pool.submit(os.getpid).result()
-    waiting = pool.submit(time.sleep, 60)
-    os.kill(victim, signal.SIGKILL)
-    waiting.result()
-
-
-@pytest.mark.parametrize(
-    ("what", "error"),
-    [(fail, ZeroDivisionError), (kill_a_worker, RunError)],
-)
-def test_what_fails_stops_the_other_runs(
-    what: Callable[[ProcessPoolExecutor], None], error: type[Exception]
-) -> None:
-    """An error, and a worker that dies, end the pool at once and leave no process behind."""
-
-    def study() -> None:
-        with worker_pool(1) as pool:
-            pool.submit(os.getpid).result()
-            what(pool)
-
+def test_a_worker_that_dies_stops_the_study(small: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line names the run it was at, and no process is left behind."""
+    monkeypatch.setattr("experiments.paper.run_cell", abort)
+    monkeypatch.setattr("experiments.paper.runs", lambda study: runs(study)[:3])
+    pools: list[LanePool] = []
+    monkeypatch.setattr("experiments.sweeping.executors.LanePool", remembered(pools))
     begun = time.monotonic()
-    with pytest.raises(error):
-        study()
-    assert time.monotonic() - begun < 20
-    assert multiprocessing.active_children() == []
+    with pytest.raises(RunError, match=r"DeepSeekMoE-16B fat-tree .* died .* fewer --workers"):
+        run_study(small, workers=1, progress=lambda *_: None)
+    assert time.monotonic() - begun < 60
+    assert all(lane._process is None for pool in pools for lane in pool._lanes)
+
+
+def abort(_spec: object) -> None:
+    """Die."""
+    os.abort()
+
+
+def remembered(pools: list[LanePool]) -> Callable[..., LanePool]:
+    """Return what makes bare pools and keeps them in a list."""
+
+    def make(workers: int, limits: Limits | None) -> LanePool:
+        pools.append(LanePool(workers, limits, preload=()))
+        return pools[-1]
+
+    return make
