@@ -13,6 +13,7 @@ from experiments.benchmarks.packet import PACKET_SECTION
 from experiments.benchmarks.planes import PLANES_SECTION
 from experiments.benchmarks.rivals import RIVAL_SECTION
 from experiments.benchmarks.step import STEP_SECTION
+from experiments.benchmarks.sweeping import SWEEP_SECTION
 from experiments.benchmarks.traffic import TRAFFIC_SECTION
 
 SECTIONS = (
@@ -25,6 +26,7 @@ SECTIONS = (
     PLANES_SECTION,
     TRAFFIC_SECTION,
     CLUSTER_SECTION,
+    SWEEP_SECTION,
 )
 """Every topic, in the order of the page."""
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from experiments.cli import status
-from experiments.clusters import find_cluster
+from experiments.clusters import STUDY_FILE, find_cluster
 from experiments.commands.simulate import read_run
 from experiments.run import execute
 from experiments.study import read_study, runs
+from experiments.sweeping import plan, read_sweep
 from workloads import SyntheticWorkload, Topics, model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,24 @@ def test_what_is_simulated(tmp_path: Path) -> None:
     content = json.loads(figures.read_text())
     assert content["spec"]["network"]["kind"] == "fluid"
     assert content["tpot_s"] == content["step_s"] > 0
+
+
+def test_sweep_file(tmp_path: Path) -> None:
+    """The README's sweep file has the runs it says."""
+    path = tmp_path / "sweep.toml"
+    path.write_text(next(block for block in blocks("toml") if "[[zip]]" in block))
+    # 2 clusters x 3 seeds x 2 rows in step x 2 settings.
+    assert "# 24 runs" in README
+    assert len(plan(read_sweep(path)).runs) == 24
+
+
+@pytest.mark.parametrize(
+    "path", sorted(STUDY_FILE.parent.glob("*.toml")), ids=lambda each: each.stem
+)
+def test_example_sweeps(path: Path) -> None:
+    """Every sweep file of the project but the study's resolves."""
+    if path != STUDY_FILE:
+        assert len(plan(read_sweep(path)).runs) > 1
 
 
 def test_cluster_file(tmp_path: Path) -> None:
