@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_DEATHS = 3
 """Workers a run may take with it."""
+_A_FEW = 5
+"""Runs that give a pace of their own."""
 _LOOK_S = 0.5
 """Seconds between two looks at the runs of other sweeps."""
 
@@ -48,6 +50,8 @@ class Tally:
         Runs under way here.
     last
         What came of the last one.
+    begun, first
+        When it started, and when its first run was done.
     """
 
     total: int
@@ -58,6 +62,7 @@ class Tally:
     running: int = 0
     last: str = ""
     begun: float = field(default_factory=time.monotonic)
+    first: float | None = None
 
     @property
     def left(self) -> int:
@@ -66,10 +71,16 @@ class Tally:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds the rest will take at the pace so far; None before there is one."""
+        """Seconds the rest will take at the pace so far; None before there is one.
+
+        Once a few runs are done, the start of the workers no longer counts.
+        """
         if not self.done:
             return None
-        return (time.monotonic() - self.begun) / self.done * self.left
+        now, first = time.monotonic(), self.first
+        if first is None or self.done < _A_FEW:
+            return (now - self.begun) / self.done * self.left
+        return (now - first) / (self.done - 1) * self.left
 
 
 class Watcher(Protocol):
@@ -346,8 +357,9 @@ class _Driver:
         self._claims.drop(run.run_id)
         if failed:
             self._tally.failed += 1
-        else:
-            self._tally.done += 1
+            return
+        self._tally.done += 1
+        self._tally.first = self._tally.first or time.monotonic()
 
 
 def failure(run: Planned, outcome: Failed, deaths: int) -> dict[str, object]:

@@ -91,13 +91,11 @@ class Lane:
         self._limits, self._preload = limits or Limits(), preload
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
-        self._fresh, self._stopped = True, False
+        self._fresh, self._stopped, self._asked = True, False, 0
         self._words: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process where none lives; spawned, for kernels and solvers hold threads."""
-        if self._process is not None and self._process.poll() is not None:
-            self.close()
+        """Start the process where there is none; spawned, for kernels and solvers hold threads."""
         if self._process is not None:
             return
         ours, theirs = Pipe()
@@ -122,23 +120,53 @@ class Lane:
         WorkerLostError
             If the process dies, or passes a limit and is killed; the next call starts another.
         """
-        request = pickle.dumps((function, arguments))
-        self.start()
+        self.send(pickle.dumps((function, arguments)))
+        result: R = self.receive()
+        return result
+
+    def send(self, request: bytes) -> None:
+        """Hand the process a pickled function and its arguments; it takes them in turn.
+
+        Raises
+        ------
+        WorkerLostError
+            If it cannot be started, or has died and was asked nothing else.
+        """
+        if not self._stopped:
+            self.start()
         if self._stopped or self._pipe is None:
+            self.close()
             raise WorkerLostError("died", "its worker process was stopped")
         try:
             if self._fresh:
                 self._pipe.recv()
                 self._fresh = False
             self._pipe.send_bytes(request)
+        except (EOFError, OSError) as error:
+            # With requests before it, whose answers may be there, `receive` finds it out.
+            if not self._asked:
+                raise self._lost("died", None) from error
+        self._asked += 1
+
+    def receive(self) -> Any:
+        """Return the result of the oldest request, or raise its error; limits count from here.
+
+        Raises
+        ------
+        WorkerLostError
+            As `call` does; requests that were not answered are lost with the process.
+        """
+        if self._pipe is None:
+            raise WorkerLostError("died", "its worker process was stopped")
+        try:
             self._watch(self._pipe)
             well, value = pickle.loads(self._pipe.recv_bytes())  # noqa: S301  from our own child
         except (EOFError, OSError) as error:
             raise self._lost("died", None) from error
+        self._asked -= 1
         if not well:
             raise value
-        result: R = value
-        return result
+        return value
 
     def _watch(self, pipe: Connection[Any, Any]) -> None:
         """Wait for an answer, within the limits."""
@@ -173,6 +201,11 @@ class Lane:
             kind, message or f"its worker process died ({_cause(status)})", words
         )
 
+    def renew(self) -> None:
+        """Let go of a process that died idle, so that the next request starts another."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+
     def stop(self) -> None:
         """Kill the process from another thread, for good: the call that is under way is lost."""
         self._stopped = True
@@ -200,6 +233,7 @@ class Lane:
             if end is not None:
                 end.close()
         self._pipe = self._words = None
+        self._asked = 0
         return process.returncode, words
 
     def _said(self) -> str:

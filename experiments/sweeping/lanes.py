@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
+import time
+from collections import deque
 from concurrent.futures import Executor, Future
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
-from experiments.sweeping.lane import Lane, Limits
+from experiments.sweeping.lane import Lane, Limits, WorkerLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +18,21 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_Item = tuple[Future[Any], "Callable[..., Any]", tuple[object, ...]]
+_AHEAD, _QUICK_S = 2, 1.0
+"""Calls a process has at a time, the one it is at included, after one of at most so many seconds:
+a long one shall not wait behind another while a process beside is idle."""
+
+
+_SMALL_BYTES = 16_384
+"""Less than any pipe holds."""
+
+
+class _Item(NamedTuple):
+    """A call: its pickled function and arguments, and who waits for it."""
+
+    future: Future[Any]
+    request: bytes
+
 
 PRELOAD = ("experiments.run", "experiments.programs", "pyarrow.parquet", "sim")
 """Modules that a run needs."""
@@ -66,7 +83,7 @@ class LanePool(Executor):
         if self._closed:
             raise RuntimeError("the pool of workers is shut down")
         future: Future[R] = Future()
-        self._queue.put((future, fn, args))
+        self._queue.put(_Item(future, pickle.dumps((fn, args))))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -96,18 +113,56 @@ class LanePool(Executor):
         while not self._queue.empty():
             item = self._queue.get()
             if item is not None:
-                item[0].cancel()
+                item.future.cancel()
 
     def _serve(self, lane: Lane) -> None:
-        """Give a lane one call after another."""
-        while (item := self._queue.get()) is not None:
-            future, function, arguments = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = lane.call(function, *arguments)
-            except BaseException as error:  # noqa: BLE001  the caller's, through its future
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+        """Give a lane one call after another; a quick one is followed without a pause."""
+        sent: deque[_Item] = deque()
+        quick, open_ = False, True
+        while open_ or sent:
+            room = _AHEAD if quick else 1
+            while open_ and len(sent) < room:
+                try:
+                    item = self._queue.get(block=not sent)
+                except Empty:
+                    break
+                if item is None:
+                    open_ = False
+                elif item.future.set_running_or_notify_cancel():
+                    _send(lane, item, sent)
+            if sent:
+                begun = time.monotonic()
+                _receive(lane, sent)
+                quick = time.monotonic() - begun < _QUICK_S
         lane.close()
+
+
+def _send(lane: Lane, item: _Item, sent: deque[_Item]) -> None:
+    """Hand a call to a lane; it fails by itself where that does not go."""
+    while sent and len(item.request) > _SMALL_BYTES:
+        # It and an answer might each fill a pipe, and wait for the other.
+        _receive(lane, sent)
+    if not sent:
+        lane.renew()
+    try:
+        lane.send(item.request)
+    except WorkerLostError as error:
+        item.future.set_exception(error)
+    else:
+        sent.append(item)
+
+
+def _receive(lane: Lane, sent: deque[_Item]) -> None:
+    """Take the answer to the oldest call; if the lane is lost, those behind it start anew."""
+    item = sent.popleft()
+    try:
+        result = lane.receive()
+    except BaseException as error:  # noqa: BLE001  the caller's, through its future
+        behind = [*sent] if isinstance(error, WorkerLostError) else []
+        for _ in behind:
+            sent.popleft()
+        item.future.set_exception(error)
+        for each in behind:
+            _send(lane, each, sent)
+    else:
+        item.future.set_result(result)

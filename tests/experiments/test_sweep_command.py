@@ -231,6 +231,11 @@ def test_counts_and_time_left() -> None:
     tally.begun = time.monotonic() - 30
     assert tally.left == 30
     assert counts(tally) == ("13 of 45 done (3 before), 2 failed, 2 running, about 2 min left")
+    # Of 30 s the first 3 were before the first run: 9 in 27 s, and 30 take 90 s, not 81.
+    tally.first = tally.begun + 3
+    assert tally.left_s == pytest.approx(90, rel=0.01)
+    tally.done = 0
+    assert tally.left_s is None
     tally.elsewhere = 4
     assert "4 in another sweep" in counts(tally)
     assert [duration(each) for each in (0.2, 5, 120, 7200, 864_000)] == [

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     import pytest
 
-RUNS = 100
 KILLS = int(os.environ.get("TOPOMOE_KILLS", "6"))
 """Of one sweep; more take longer."""
+RUNS = max(100, 25 * KILLS)
+"""So many that none ends before it is killed."""
 
 fork = multiprocessing.get_context("fork")
 
@@ -41,9 +42,9 @@ def killed_life(folder: Path, runs: int, log: Path, rng: random.Random) -> None:
         while process.is_alive() and len(lines(log)) == before:
             time.sleep(0.002)
     time.sleep(rng.random() * 0.3)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_nothing_is_lost_and_nothing_done_twice(
@@ -70,8 +71,8 @@ def test_nothing_is_lost_and_nothing_done_twice(
 
     begun = Counter(words[1] for words in lines(log) if words[0] == "start")
     assert len(begun) == RUNS
-    # A killed sweep loses what its two workers were at, and at most the four runs it had handed
-    # out that were done but not yet written.
+    # A killed sweep loses at most the four runs it had handed out: those its two workers were at,
+    # and those that were done but not yet written.
     assert sum(begun.values()) <= RUNS + 4 * KILLS
     print(f"\n{KILLS} kills: {sum(begun.values())} executions begun of {RUNS} runs, {again} again")  # noqa: T201  for a closing note
 

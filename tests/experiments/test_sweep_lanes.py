@@ -65,6 +65,33 @@ def test_a_process_that_dies_idle_harms_nobody() -> None:
         assert pool.submit(abs, -1).result() == 1
 
 
+def test_calls_behind_a_death_start_anew() -> None:
+    """A quick call is followed at once; when the next one dies, those handed out go on."""
+    with LanePool(1, Limits(seconds=20), preload=()) as pool:
+        assert pool.submit(abs, -1).result() == 1
+        calls = [
+            pool.submit(*call)
+            for call in ((abs, -2), (os.abort,), (abs, -3), (bytes, 200_000), (len, b"x" * 100_000))
+        ]
+        assert calls[0].result() == 2
+        with pytest.raises(WorkerLostError, match="SIGABRT"):
+            calls[1].result()
+        assert [calls[2].result(), len(calls[3].result()), calls[4].result()] == [
+            3,
+            200_000,
+            100_000,
+        ]
+
+
+def test_a_long_call_has_nothing_waiting_behind_it() -> None:
+    """Of two processes, one with a long call: the other does all the rest."""
+    with LanePool(2, preload=()) as pool:
+        long = pool.submit(time.sleep, 4)
+        others = [pool.submit(os.getpid) for _ in range(8)]
+        assert len({each.result() for each in others}) == 1
+        assert not long.done()
+
+
 def test_limits_kill(pool: LanePool) -> None:
     """A call that takes too long, or too much, is ended; the message says the limit."""
     begun = time.monotonic()
@@ -91,11 +118,13 @@ def test_kill_ends_everything_at_once() -> None:
     """Calls under way are lost, those that wait cancelled, and no process stays."""
     pool = LanePool(1, preload=())
     pid = pool.submit(os.getpid).result()
-    running, waiting = pool.submit(time.sleep, 60), pool.submit(abs, 1)
+    # One handed out behind the running one, for that before it was quick.
+    running, behind, waiting = (pool.submit(time.sleep, 60) for _ in range(3))
     time.sleep(0.1)
     pool.kill()
-    with pytest.raises(WorkerLostError):
-        running.result()
+    for lost in (running, behind):
+        with pytest.raises(WorkerLostError):
+            lost.result()
     with pytest.raises(CancelledError):
         waiting.result()
     with pytest.raises(ProcessLookupError):
