@@ -39,5 +39,4 @@ def lane_pool(workers: int, limits: Limits | None = None) -> Iterator[LanePool]:
 def processes(workers: int, limits: Limits) -> Iterator[Means]:
     """Give a sweep the processes of this machine."""
     with lane_pool(workers, limits) as pool:
-        # More than there are workers, so that none waits while a result is written.
-        yield Means(pool, lambda: 2 * workers, lambda: workers)
+        yield Means(pool, lambda: pool.window, lambda: workers)

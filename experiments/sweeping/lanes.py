@@ -68,6 +68,11 @@ class LanePool(Executor):
         for thread in self._threads:
             thread.start()
 
+    @property
+    def window(self) -> int:
+        """Calls to queue and have under way at a time so that no process ever waits for one."""
+        return (_AHEAD + 1) * len(self._lanes)
+
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Queue a call; function and arguments travel to the process pickled.
 

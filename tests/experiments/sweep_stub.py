@@ -91,7 +91,7 @@ def drive(store: Store, plan: Plan, work: Any = quick, **options: Any) -> tuple[
     notes = Notes()
     limits, again = options.pop("limits", Limits()), options.pop("retry_failed", False)
     with LanePool(options.pop("workers", 2), limits, preload=("sweep_stub",)) as pool:
-        means = Means(pool, lambda: 4, lambda: 2, work)
+        means = Means(pool, lambda: pool.window, lambda: 2, work)
         return run_sweep(plan, store, means, notes, retry_failed=again), notes
 
 

@@ -12,6 +12,7 @@ from experiments.benchmarks.hop_speed import HopCase, hop_problem, hop_rows
 from experiments.benchmarks.load_sections import LOAD_SECTIONS
 from experiments.benchmarks.section import Section, Target, column, target_texts
 from experiments.benchmarks.sections import SECTIONS, data_folder
+from experiments.benchmarks.sweeping import SWEEP_SECTION, sweep_rows
 from experiments.commands.bench import page
 
 if TYPE_CHECKING:
@@ -144,3 +145,17 @@ def test_a_page_tells_what_was_not_measured() -> None:
     assert "| busiest links: gap to the bound | <= 3.00% | 0 | - | not measured |" in text
     assert text.count("###") == 2
     assert text.endswith("| R1 | 512 | 256 | - | 0.2000 |\n")
+
+
+def test_what_a_sweep_adds_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows hold every column; the parts of time are shares, and nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    rows = sweep_rows(4, stored=3)
+    assert [row["runs"] for row in rows] == [3, 4]
+    assert all(set(SWEEP_SECTION.columns) <= set(row) for row in rows)
+    assert 0 < rows[0]["least_ms"] <= rows[0]["ms"]
+    assert rows[1]["start_s"] < rows[1]["seconds"]
+    assert 0 < rows[1]["later"] < rows[1]["overhead"] < 1
+    assert not list(tmp_path.iterdir())
+    # 4 runs are not the 1,000 that are judged.
+    assert [row["met"] for row in SWEEP_SECTION.judged(rows)][1] is None
