@@ -37,9 +37,7 @@ def equal_parts(placement: Placement) -> NDArray[np.float64]:
     return parts
 
 
-def nearest_parts(
-    placement: Placement, server_distance: NDArray[Any]
-) -> NDArray[np.float64]:
+def nearest_parts(placement: Placement, server_distance: NDArray[Any]) -> NDArray[np.float64]:
     """Equal parts for the replicas at the fewest hops from the origin's server.
 
     Parameters
