@@ -56,7 +56,9 @@ def run(
         fitted = _fitted(recording, shape, seed)
         drawn = [_figures(recording, fitted, shape, each) for each in SEEDS]
     rows = compared(recording.figures, drawn)
-    console.print(_table(recording.name, rows))
+    seeds = ", ".join(map(str, SEEDS))
+    console.print(f"{recording.name}, and drawn from its fit, mean of seeds {seeds}")
+    console.print(_table(rows))
     for line in recording.warnings:
         console.print(f"{recording.name}: {line}", soft_wrap=True)
     if out is not None:
@@ -108,11 +110,11 @@ def compared(
     return rows
 
 
-def _table(name: str, rows: dict[str, dict[str, Any]]) -> Table:
+def _table(rows: dict[str, dict[str, Any]]) -> Table:
     laid = Table(show_edge=False, header_style="bold")
     laid.add_column("means over layers", no_wrap=True)
-    for head in (name, "drawn", "off", "least", "most"):
-        laid.add_column(head, justify="right")
+    for head in ("recorded", "drawn", "off"):
+        laid.add_column(head, justify="right", no_wrap=True)
     for key, label in LABELS.items():
         if key not in rows:
             continue
@@ -120,8 +122,5 @@ def _table(name: str, rows: dict[str, dict[str, Any]]) -> Table:
         off = "-" if row["off"] is None else f"{100 * row['off']:+.1f} %"
         if key in _CORRELATIONS:
             off = f"{row['off']:+.3f}"
-        recorded, drawn, least, most = (
-            text(key, row[column]) for column in ("recorded", "drawn", "least", "most")
-        )
-        laid.add_row(label, recorded, drawn, off, least, most)
+        laid.add_row(label, text(key, row["recorded"]), text(key, row["drawn"]), off)
     return laid
