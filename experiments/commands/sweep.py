@@ -36,6 +36,7 @@ def run(sweep_file: Path, out: Path, options: dict[str, Any]) -> None:
         The other options of the command by name.
     """
     _check_options(options)
+    limits = _limits(options)
     sweep = read_sweep(sweep_file, parse_settings(options["settings"]))
     found = plan(sweep, sure=options["yes"])
     if options["dry_run"]:
@@ -43,7 +44,7 @@ def run(sweep_file: Path, out: Path, options: dict[str, Any]) -> None:
         return
     store = create_store(out)
     workers = min(options["workers"] or default_workers(), max(len(found.runs), 1))
-    with _means(options, workers) as means, watcher(console) as watching:
+    with _means(options, workers, limits) as means, watcher(console) as watching:
         tally = run_sweep(found, store, means, watching, retry_failed=options["retry_failed"])
     _conclude(tally, store)
 
@@ -58,10 +59,13 @@ def _check_options(options: dict[str, Any]) -> None:
         raise ExperimentError("--workers: a scheduler brings its own; give one of the two")
 
 
-def _means(options: dict[str, Any], workers: int) -> AbstractContextManager[Means]:
+def _limits(options: dict[str, Any]) -> Limits:
+    seconds, memory = options["time_limit"], options["memory_limit"]
+    return Limits(seconds, None if memory is None else round(memory * 1e9))
+
+
+def _means(options: dict[str, Any], workers: int, limits: Limits) -> AbstractContextManager[Means]:
     """Return what the runs are done by."""
-    memory = options["memory_limit"]
-    limits = Limits(options["time_limit"], None if memory is None else round(memory * 1e9))
     if options["executor"] == "process":
         return processes(workers, limits)
     from experiments.sweeping.dask_cluster import dask_cluster  # noqa: PLC0415  an extra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from experiments.errors import ExperimentError
 from experiments.spec import RunSpec
@@ -49,12 +49,15 @@ def check_key(key: str, what: str) -> None:
                     f"unknown {what} '{key}': '{'.'.join(parts[: at + 1])}' is no table"
                 )
             kind = inner
-        elif inner is not None and part != "faults":
+        elif inner is not None:
             allowed = ", ".join(f"{key}.{name}" for name in inner.model_fields)
             raise ExperimentError(f"{what} '{key}' is a table; expected one of its keys: {allowed}")
 
 
 def _table_of(annotation: Any) -> type[Table] | None:
+    """Return the table that a key is; None for a value, as a list of tables is one."""
+    if get_origin(annotation) is tuple:
+        return None
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, Table):
             return kind

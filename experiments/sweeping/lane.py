@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from experiments.errors import RunError
+from experiments.errors import ExperimentError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,9 @@ class Limits:
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        """See that memory can be watched here."""
+        """See that these are limits, and that memory can be watched here."""
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ExperimentError(f"time limit is {self.seconds}; expected seconds above 0")
         if self.memory_bytes is not None and not Path(_STATM).exists():
             raise RunError(f"a memory limit needs {_STATM}, which this system has not")
 

@@ -132,6 +132,8 @@ def test_figures_are_those_of_simulate_and_place(sweep_file: Path, tmp_path: Pat
             "--workers: a scheduler brings its own",
         ),
         (["--time-limit", "0"], "--time-limit"),
+        (["--time-limit", "nan"], "--time-limit"),
+        (["--memory-limit", "nan"], "--memory-limit"),
         (["--set", "placement.policy=best"], "--set placement.policy: it is an axis"),
         (["--set", "cluster=pisa"], "unknown cluster 'pisa'"),
         (["--set", "tokens=many"], "tokens: Input should be a valid integer"),

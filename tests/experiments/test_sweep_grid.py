@@ -72,6 +72,14 @@ def test_equal_combinations_are_one_run(sweep_file: Any) -> None:
     assert alone.run_id == plan(read_sweep(sweep_file(""))).runs[0].run_id
 
 
+def test_a_list_of_tables_is_a_value(sweep_file: Any) -> None:
+    """An axis may take what fails in a step: each step the whole list, or none of it."""
+    path = sweep_file("[grid]\nfaults = [[], [{ at_s = 1e-6, gpu = 3, dead = true }]]\n")
+    none, one = plan(read_sweep(path)).runs
+    assert none.spec.faults == ()
+    assert [(each.gpu, each.dead) for each in one.spec.faults] == [(3, True)]
+
+
 def test_settings_go_on_top_of_the_base(sweep_file: Any) -> None:
     """--set changes the base of every run; values are TOML, or text."""
     override = parse_settings(["tokens=8", "placement.policy=contiguous", "placement.spread=true"])

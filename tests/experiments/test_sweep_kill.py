@@ -32,6 +32,25 @@ def lines(log: Path) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def repeated(log: list[list[str]], done: set[str]) -> int:
+    """Count the runs that began though they were done."""
+    return sum(words[0] == "start" and words[1] in done for words in log)
+
+
+def test_the_count_notices_a_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that forgets what is done is caught by the count."""
+    log = tmp_path / "log"
+    monkeypatch.setenv("SWEEP_LOG", str(log))
+    store, plan = create_store(tmp_path / "store"), sweep_stub.made_plan(3)
+    sweep_stub.drive(store, plan, workers=1)
+    done = set(store.ids())
+    at = len(lines(log))
+    assert repeated(lines(log)[at:], done) == 0
+    monkeypatch.setattr("experiments.sweeping.store.Store.has", lambda *_: False)
+    sweep_stub.drive(store, plan, workers=1)
+    assert repeated(lines(log)[at:], done) == 3
+
+
 def killed_life(folder: Path, runs: int, log: Path, rng: random.Random) -> None:
     """Start a sweep in a process of its own, and kill it at a random moment of its work."""
     process = fork.Process(target=sweep_stub.life, args=(folder, runs))
@@ -61,7 +80,7 @@ def test_nothing_is_lost_and_nothing_done_twice(
         killed_life(folder, RUNS, log, rng)
         now = sweep_stub.contents(folder) if (folder / "arrays").exists() else {}
         done = {name.removeprefix("runs/")[:64] for name in stored if name.startswith("runs/")}
-        again += sum(words[0] == "start" and words[1] in done for words in lines(log)[at:])
+        again += repeated(lines(log)[at:], done)
         # Every file is whole from its first moment on, and never changes.
         assert stored.items() <= now.items()
         stored = now

@@ -12,7 +12,7 @@ import pytest
 import sweep_stub
 from sweep_stub import drive, made_plan
 
-from experiments.errors import RunError
+from experiments.errors import ExperimentError, RunError
 from experiments.sweeping import create_store, lane
 from experiments.sweeping.lane import Limits, WorkerLostError
 from experiments.sweeping.lanes import LanePool
@@ -105,6 +105,13 @@ def test_limits_kill(pool: LanePool) -> None:
     ):
         small.submit(sorted, range(1 << 26)).result()
     assert caught.value.kind == "memory"
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_limits_are_numbers(seconds: float) -> None:
+    """What is no time that passes is no limit."""
+    with pytest.raises(ExperimentError, match="expected seconds above 0"):
+        Limits(seconds)
 
 
 def test_memory_that_cannot_be_watched_is_not_promised(monkeypatch: pytest.MonkeyPatch) -> None:
