@@ -398,13 +398,14 @@ def collect(
 @app.command()
 def bench(
     everything: placing.Everything = False,
+    only: options.BenchOnly = None,
     table: placing.TablesFile = None,
     json_file: options.JsonFile = None,
 ) -> None:
     """Measure what is fast, side by side with what a user would pick instead."""
     from experiments.commands.bench import run  # noqa: PLC0415  keeps --help quick
 
-    run(json_file=json_file, everything=everything, table=table)
+    run(json_file=json_file, everything=everything, table=table, only=only)
 
 
 @app.command()

@@ -172,6 +172,10 @@ TraceFile: TypeAlias = Annotated[
         "(.json.gz), for ui.perfetto.dev."
     ),
 ]
+BenchOnly: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--only", help="Topics that have this in their title, e.g. packet or balance."),
+]
 ValidateOnly: TypeAlias = Annotated[
     str | None,
     typer.Option("--only", help="One section: theory, fidelity, hardware, serving or laws."),

@@ -14,13 +14,14 @@ from experiments.atomic import check_destinations, write_atomic
 from experiments.benchmarks.section import TARGET_HEADER, target_texts
 from experiments.benchmarks.sections import SECTIONS, data_folder
 from experiments.commands.show import console, write_json
+from experiments.errors import ExperimentError
 from experiments.markdown import markdown_table
 from experiments.replaying import replay
 from experiments.run import place, prepare
 from experiments.spec import AttentionSpec, NetworkSpec, PlacementSpec, RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from experiments.benchmarks.section import Rows, Section
     from placement import Placement
@@ -35,7 +36,13 @@ _CASE = RunSpec(
 )
 
 
-def run(*, json_file: Path | None, everything: bool = False, table: Path | None = None) -> None:
+def run(
+    *,
+    json_file: Path | None,
+    everything: bool = False,
+    table: Path | None = None,
+    only: str | None = None,
+) -> None:
     """Run the benchmarks, print their tables, and write the figures if asked for.
 
     Files are written after every topic, so that a run that is stopped leaves what it measured.
@@ -46,21 +53,43 @@ def run(*, json_file: Path | None, everything: bool = False, table: Path | None 
         Also what takes long: every load, every cluster, and the paper's program on 64 servers.
     table
         File for the tables, requirements first, as Markdown.
+    only
+        Part of the titles of the topics to measure; None for all, the replay first.
     """
     check_destinations([json_file, table])
+    sections = _chosen(only)
     console.print(
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     )
-    setting = prepare(_CASE)
-    rows = _replays(place(_CASE.placement, setting).placement)
-    _show(["what", "figure"], [[row["what"], row["text"]] for row in rows], "The simulator")
+    rows: Rows = []
+    if only is None:
+        rows = _replays(place(_CASE.placement, prepare(_CASE)).placement)
+        _show(["what", "figure"], [[row["what"], row["text"]] for row in rows], "The simulator")
     measured: dict[str, Rows] = {}
-    for section, found in _sections(everything):
+    for section, found in _sections(sections, everything):
         measured[section.title] = found
         if table is not None:
             write_atomic(table, page(measured))
-        write_json(json_file, {"rows": rows, "sections": measured, "required": _judged(measured)})
-    _show(TARGET_HEADER, target_texts(_judged(measured)), "What is required")
+        required = _judged(measured, sections)
+        write_json(json_file, {"rows": rows, "sections": measured, "required": required})
+    _show(TARGET_HEADER, target_texts(_judged(measured, sections)), "What is required")
+
+
+def _chosen(only: str | None) -> tuple[Section, ...]:
+    """Return the topics whose titles hold a text, in any case.
+
+    Raises
+    ------
+    ExperimentError
+        If there is none; the message lists the titles.
+    """
+    if only is None:
+        return SECTIONS
+    found = tuple(each for each in SECTIONS if only.lower() in each.title.lower())
+    if not found:
+        titles = "; ".join(each.title for each in SECTIONS)
+        raise ExperimentError(f"--only {only!r}: no topic has it in its title; titles: {titles}")
+    return found
 
 
 def page(measured: Mapping[str, Rows]) -> str:
@@ -71,17 +100,17 @@ def page(measured: Mapping[str, Rows]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _judged(measured: Mapping[str, Rows]) -> Rows:
+def _judged(measured: Mapping[str, Rows], sections: Iterable[Section] = SECTIONS) -> Rows:
     """Return everything that is required beside what was measured, or that it was not."""
-    return [row for each in SECTIONS for row in each.judged(measured.get(each.title, []))]
+    return [row for each in sections for row in each.judged(measured.get(each.title, []))]
 
 
-def _sections(everything: bool) -> Iterator[tuple[Section, Rows]]:
+def _sections(sections: Iterable[Section], everything: bool) -> Iterator[tuple[Section, Rows]]:
     """Measure and print topic after topic; without recorded data those that need none."""
     data = data_folder()
     if data is None:
         console.print("no recorded loads and traces: their tables are left out ($TOPOMOE_DATA)")
-    for section in SECTIONS:
+    for section in sections:
         if data is None and section.needs_data:
             continue
         with console.status(f"{section.title} ..."):

@@ -170,6 +170,10 @@ def _check_tables(folder: Path) -> None:
         (["paper", "--out", __file__], "test_cli.py is no folder"),
         (["paper", "--json", "results/paper/hops.csv"], "two outputs are to go there"),
         (["bench", "--json", "."], ".: is a folder"),
+        (
+            ["bench", "--only", "magic"],
+            "--only 'magic': no topic has it in its title; titles: Every",
+        ),
         (["paper", "--load", "gone.json"], "gone.json fits no model of the study"),
         (["paper", "--expected", "gone.csv"], "gone.csv"),
         (["paper", "--policy", "no.such:Thing"], "policy 'no.such:Thing' cannot be made"),
