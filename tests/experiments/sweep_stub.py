@@ -87,17 +87,17 @@ class Notes:
 
 
 def drive(store: Store, plan: Plan, work: Any = quick, **options: Any) -> tuple[Tally, Notes]:
-    """Run a plan on two lanes."""
+    """Run a plan on a lane, or more."""
     notes = Notes()
     limits, again = options.pop("limits", Limits()), options.pop("retry_failed", False)
-    with LanePool(options.pop("workers", 2), limits, preload=("sweep_stub",)) as pool:
+    with LanePool(options.pop("workers", 1), limits, preload=("sweep_stub",)) as pool:
         means = Means(pool, lambda: pool.window, lambda: 2, work)
         return run_sweep(plan, store, means, notes, retry_failed=again), notes
 
 
 def life(folder: Path, runs: int) -> None:
     """Run a sweep as far as life allows: for a process that will be killed."""
-    drive(create_store(folder), made_plan(runs, ("links",)))
+    drive(create_store(folder), made_plan(runs, ("links",)), workers=2)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

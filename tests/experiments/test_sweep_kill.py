@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     import pytest
 
-KILLS = int(os.environ.get("TOPOMOE_KILLS", "6"))
+KILLS = int(os.environ.get("TOPOMOE_KILLS", "4"))
 """Of one sweep; more take longer."""
-RUNS = max(100, 25 * KILLS)
+RUNS = 25 * KILLS
 """So many that none ends before it is killed."""
 
 fork = multiprocessing.get_context("fork")
