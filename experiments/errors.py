@@ -11,3 +11,7 @@ class FigureError(ExperimentError):
 
 class RunError(RuntimeError):
     """A run that broke off though its input was right."""
+
+
+class StatisticsError(ExperimentError):
+    """Numbers that a statistic cannot be taken of."""
