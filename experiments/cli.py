@@ -396,6 +396,25 @@ def collect(
 
 
 @app.command()
+def figures(
+    results: options.ResultsPath,
+    style: options.StyleName = "acm",
+    out: options.FiguresFolder = None,
+    figure: options.FigureNames = None,
+    where: options.Where = None,
+    over: options.Over = None,
+) -> None:
+    """Draw the runs of a store for a paper: figures at a venue's widths, and tables.
+
+    Means over seeds with 95 % bootstrap intervals; tables in Markdown and LaTeX say the best and
+    what is not significantly worse. Nothing is simulated.
+    """
+    from experiments.commands.figures import run  # noqa: PLC0415  keeps --help quick
+
+    run(results, style=style, out=out, figures=figure or [], where=where or [], over=over or [])
+
+
+@app.command()
 def bench(
     everything: placing.Everything = False,
     only: options.BenchOnly = None,

@@ -250,3 +250,31 @@ FittedFile: TypeAlias = Annotated[
 FitSeed: TypeAlias = Annotated[
     int, typer.Option(min=0, max=MAX_SEED, help="Of the traces drawn while fitting.")
 ]
+ResultsPath: TypeAlias = Annotated[
+    Path, typer.Argument(help="Store of runs, or the .parquet or .csv collected from one.")
+]
+StyleName: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--style", help="Venue whose widths and letters to use: acm, ieee, usenix, mlsys."
+    ),
+]
+FiguresFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Folder; by default figures/STYLE beside the results.")
+]
+FigureNames: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--figure",
+        help="hops, tradeoff, link-map, link-cdf, time, solve-time, drift or layers; by default "
+        "all that the results allow, and tables. May be repeated.",
+    ),
+]
+Where: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="column=value: only such runs. May be repeated."),
+]
+Over: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--over", help="Key to average over, as over seeds. May be repeated."),
+]

@@ -26,7 +26,7 @@ KINDS = ("pdf", "png")
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, ...]:
-    """Write ``NAME.pdf`` and ``NAME.png`` at the figure's own size.
+    """Write ``NAME.pdf`` and ``NAME.png`` of the paper's study at the figure's own size.
 
     Each file appears whole or not at all, and the same figure gives the same bytes.
 
@@ -40,11 +40,16 @@ def save(figure: Figure, folder: Path, name: str) -> tuple[Path, ...]:
         If the folder cannot be made or written.
     """
     with paper_style():
-        _settle(figure)
-        contents = {folder / f"{name}.{kind}": _render(figure, kind) for kind in KINDS}
+        contents = {folder / f"{name}.{kind}": each for kind, each in rendered(figure).items()}
     for path, content in contents.items():
         write_atomic(path, content)
     return tuple(contents)
+
+
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """Return the figure in each of `KINDS`, drawn with the settings in force."""
+    _settle(figure)
+    return {kind: _render(figure, kind) for kind in KINDS}
 
 
 def write_figure(figure: Figure, path: Path) -> None:

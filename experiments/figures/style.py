@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from matplotlib import style
 from matplotlib.patches import Patch
@@ -34,7 +34,7 @@ Place: TypeAlias = Literal["outside upper center", "outside lower center"]
 MODELS = ("DeepSeek-R1", "DeepSeekMoE-16B")
 """Models of the study as figures list them, the larger first."""
 
-_RC = {
+RC: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -73,6 +73,7 @@ _RC = {
     "ytick.major.size": 2.5,
     "ytick.major.width": 0.6,
 }
+"""Settings of matplotlib that every figure is drawn with."""
 # Of a legend entry at 7 points: the mean letter, and handle, padding and space between columns.
 _LETTER_IN = 0.057
 _ENTRY_IN = 0.38
@@ -80,7 +81,7 @@ _ENTRY_IN = 0.38
 
 def paper_style() -> AbstractContextManager[None]:
     """Return the context to draw and save in; it leaves matplotlib's settings as they were."""
-    return style.context(_RC, after_reset=True)
+    return style.context(RC, after_reset=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,8 @@ def legend(figure: Figure, handles: Sequence[Artist], *, columns: int, place: Pl
     figure.legend(handles=by_column, ncols=columns, loc=place)
 
 
-def columns_across(labels: Sequence[str]) -> int:
-    """Return how many columns of a legend fit into `TWO_COLUMNS_IN`, at most 7."""
+def columns_across(labels: Sequence[str], width_in: float = TWO_COLUMNS_IN) -> int:
+    """Return how many columns of a legend fit into a width, at most 7."""
     return next(
         (
             columns
@@ -165,7 +166,7 @@ def columns_across(labels: Sequence[str]) -> int:
                 _ENTRY_IN + _LETTER_IN * max(map(len, labels[column::columns]))
                 for column in range(columns)
             )
-            < TWO_COLUMNS_IN
+            < width_in
         ),
         1,
     )
