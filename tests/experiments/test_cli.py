@@ -84,6 +84,7 @@ COMMANDS = [
     "fit",
     "capture",
     "show",
+    "figures",
     "bench",
     "validate",
 ]
