@@ -399,7 +399,7 @@ def collect(
 def figures(
     results: options.ResultsPath,
     style: options.StyleName = "acm",
-    out: options.FiguresFolder = None,
+    out: options.DrawnFolder = None,
     figure: options.FigureNames = None,
     where: options.Where = None,
     over: options.Over = None,

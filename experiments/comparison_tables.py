@@ -42,6 +42,7 @@ def comparison_markdown(compared: pd.DataFrame) -> str:
             for series, cells in _lines(own, metrics)
         ]
         parts.append(markdown_table(["policy", *(METRICS[each][0] for each in metrics)], rows))
+        parts += _seeds_needed(own)
     return "\n\n".join([*parts, *remarks(compared)]) + "\n"
 
 
@@ -64,6 +65,26 @@ def comparison_latex(compared: pd.DataFrame) -> str:
         ]
     notes = [f"% {line}" for line in remarks(compared)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
+
+
+def _seeds_needed(own: pd.DataFrame) -> list[str]:
+    """Say how many seeds would tell a block's daggers from the best."""
+    open_ones = own[own["needed"].notna() & ~own["significant"] & ~own["best"]]
+    if open_ones.empty:
+        return []
+    words = [
+        f"{METRICS[str(metric)][0]}: "
+        + ", ".join(
+            f"{_plain(str(series))} {count:,.0f}"
+            for series, count in zip(rows["series"], rows["needed"], strict=True)
+        )
+        for metric, rows in open_ones.groupby("metric", sort=False)
+    ]
+    line = (
+        "Seeds that would likely (four times of five) tell them from the best, were differences "
+        f"and spread as seen here: {'; '.join(words)}."
+    )
+    return [line]
 
 
 def _lines(own: pd.DataFrame, metrics: list[str]) -> list[tuple[str, list[dict[str, Any]]]]:

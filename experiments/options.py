@@ -259,7 +259,7 @@ StyleName: TypeAlias = Annotated[
         "--style", help="Venue whose widths and letters to use: acm, ieee, usenix, mlsys."
     ),
 ]
-FiguresFolder: TypeAlias = Annotated[
+DrawnFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--out", help="Folder; by default figures/STYLE beside the results.")
 ]
 FigureNames: TypeAlias = Annotated[

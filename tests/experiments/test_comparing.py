@@ -176,3 +176,16 @@ def test_what_is_no_table(name: str, tmp_path: Path) -> None:
     with pytest.raises(FigureError, match=f"{name}: ") as error:
         read_results(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_seeds_needed() -> None:
+    """Differences of mean 1 and deviation 2: 34 seeds for two policies; said under the table."""
+    runs = table(6)
+    # 1 +- a by turns has a deviation of a sqrt(6/5); Cohen's tables have 34 pairs for 1/2.
+    turns = np.tile([1.0, -1.0], 3) * 2 * np.sqrt(5 / 6)
+    runs.loc[6:, HOPS] = runs[HOPS].to_numpy()[:6] + 1 + turns
+    found = compared(runs).set_index("series")
+    assert found.loc["round-robin", "needed"] == 34
+    assert not found.loc["round-robin", "significant"]
+    assert "as seen here: hops: round-robin 34." in comparison_markdown(compared(runs))
+    assert "as seen here" not in comparison_markdown(compared(table(8)))

@@ -245,3 +245,11 @@ def test_what_no_statistic_can_be_taken_of(wrong: object, said: str) -> None:
     with pytest.raises(StatisticsError, match=said) as error:
         wrong()  # type: ignore[operator]
     assert "\n" not in str(error.value)
+
+
+def test_many_degrees_of_freedom() -> None:
+    """The expansion beyond 200 degrees gives back the probability that it was asked for."""
+    for freedom in (201, 500, 5000):
+        for probability in (0.6, 0.8, 0.975, 0.9995):
+            t = student_quantile(probability, freedom)
+            assert student_within(t, freedom) == pytest.approx(2 * probability - 1, abs=1e-9)
