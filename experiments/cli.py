@@ -415,6 +415,24 @@ def figures(
 
 
 @app.command()
+def report(
+    results: options.ReportedFolder = None,
+    out: options.ReportFile = Path("report.html"),
+    compare: options.Compared = None,
+    metric: options.Metric = "step_s",
+    reference: options.ReferencePolicy = None,
+) -> None:
+    """Write a store of runs as one HTML file that needs nothing else, for a meeting.
+
+    With --compare, the answer to whether B is worth it: two stores, or two runs, policies or
+    placement files of one store. Nothing is simulated.
+    """
+    from experiments.commands.report import run  # noqa: PLC0415  keeps --help quick
+
+    run(results, out=out, compare=compare, metric=metric, reference=reference)
+
+
+@app.command()
 def bench(
     everything: placing.Everything = False,
     only: options.BenchOnly = None,

@@ -278,3 +278,30 @@ Over: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--over", help="Key to average over, as over seeds. May be repeated."),
 ]
+ReportedFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(help="Folder of runs: a sweep's --out. Left out where --compare names two."),
+]
+ReportFile: TypeAlias = Annotated[Path, typer.Option("--out", help="The page, .html.")]
+Compared: TypeAlias = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--compare",
+        metavar="A B",
+        help="Two stores; or of RESULTS two policies, placement files, or ids of runs.",
+    ),
+]
+Metric: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--metric",
+        help="Figure that decides: step_s, exposed_comm_s, hops_per_token_layer, balance_gpu, ...",
+    ),
+]
+ReferencePolicy: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        help="Policy the others are held against; by default round-robin or contiguous.",
+    ),
+]
