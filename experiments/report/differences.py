@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 """Of a false alarm, over all rows of a table together."""
+_ROUNDING = 1e-9
 REFERENCES = ("round-robin", "contiguous")
 """Policies that others are held against, where they are among the runs."""
 
@@ -59,9 +60,14 @@ class Difference:
         return self.found.difference.mean / self.found.before if self.found.before else None
 
     @property
+    def none(self) -> bool:
+        """Whether both are equal, but for rounding."""
+        return abs(self.found.difference.mean) <= _ROUNDING * abs(self.found.before)
+
+    @property
     def significant(self) -> bool:
-        """Whether chance is an unlikely explanation."""
-        return self.p_value <= LEVEL
+        """Whether there is a difference, and chance an unlikely explanation of it."""
+        return self.p_value <= LEVEL and not self.none
 
     @property
     def better(self) -> bool:
@@ -82,7 +88,7 @@ class Difference:
     def verdict(self) -> str:
         """Say in a few words what the difference is worth."""
         pairs = f"{self.found.pairs} pair{'s' * (self.found.pairs != 1)}"
-        if self.found.difference.mean == 0:
+        if self.none:
             return f"no difference ({pairs})"
         if self.significant:
             word = "better" if self.better else "worse"
