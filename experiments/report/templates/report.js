@@ -25,6 +25,10 @@
     return [run.policy, run.cell, run.seed && `seed ${run.seed}`].filter(Boolean).join(", ");
   }
 
+  function oneLine(words) {
+    return words.replaceAll(":\n", ": ").replaceAll("\n", ", ");
+  }
+
   function showTip(text, x, y) {
     tip.textContent = text;
     tip.hidden = false;
@@ -52,7 +56,7 @@
       item.classList.add("item");
       item.setAttribute("tabindex", index ? "-1" : "0");
       item.setAttribute("role", choose ? "button" : "img");
-      item.setAttribute("aria-label", words(item).replaceAll("\n", ", "));
+      item.setAttribute("aria-label", oneLine(words(item)));
       item.addEventListener("pointerenter", (event) => { item.classList.add("at"); tell(item, event.clientX, event.clientY); });
       item.addEventListener("pointermove", (event) => tell(item, event.clientX, event.clientY));
       item.addEventListener("pointerleave", () => { item.classList.remove("at"); hideTip(); });
@@ -337,22 +341,26 @@
     return `${what}${many}\n${number(busy)} ms of sending, ${number(sent)} MB`;
   }
 
+  const asSentence = (words) => words.charAt(0).toUpperCase() + words.slice(1);
+
   function drawCluster(run, detail, most, tokens) {
     const drawing = data.drawings[detail.cluster];
     const [half, tall] = [drawing.box[0] / 2, drawing.box[1] / 2];
     const places = [...drawing.nodes, ...drawing.servers.flatMap(([x, y]) => [[x - half, y - tall], [x + half, y + tall]])];
     const side = (axis, pick) => places.reduce((far, place) => pick(far, place[axis]), places[0][axis]);
     const [left, right, top, bottom] = [side(0, Math.min), side(0, Math.max), side(1, Math.min), side(1, Math.max)];
-    const pad = drawing.side * 1.2 + 0.02 * (right - left);
+    const around = drawing.lines.some((line) => line[4]);
+    const pad = drawing.side * 1.2 + (around ? 0.06 : 0.02) * (right - left);
+    const thin = Math.max(0.3, Math.min(1, 130 / drawing.lines.length));
     const unit = Math.max(right - left + 2 * pad, bottom - top + 2 * pad) / 560;
     const figure = make("figure");
     const busy = detail.lines.busy_ms;
     const order = drawing.lines.map((_, at) => at).sort((a, b) => busy[b] - busy[a] || a - b);
     const peak = lineWords(drawing, drawing.lines[order[0]] ?? [2, 0, 0, 1], busy[order[0]], detail.lines.megabytes[order[0]]);
-    figure.append(make("figcaption", {}, `${nameOf(run)}. Busiest: ${peak.replaceAll("\n", ", ")}.${drawing.notes.length ? ` ${drawing.notes.join("; ")}.` : ""}`));
+    figure.append(make("figcaption", {}, `${nameOf(run)}. Busiest: ${oneLine(peak)}.${drawing.notes.length ? ` ${asSentence(drawing.notes.join("; "))}.` : ""}`));
     const svg = make("svg", {
       viewBox: `${left - pad} ${top - pad} ${right - left + 2 * pad} ${bottom - top + 2 * pad}`,
-      "aria-label": `${drawing.name}, links by load, ${nameOf(run)}; busiest ${peak.replaceAll("\n", ", ")}`,
+      "aria-label": `${drawing.name}, links by load, ${nameOf(run)}; busiest ${oneLine(peak)}`,
     });
     const items = new Map();
     // Busy lines lie on top.
@@ -361,9 +369,9 @@
       const [[x1, y1], [x2, y2]] = ends(drawing, line);
       const share = busy[at] / most;
       const item = make("g", { "data-line": at });
-      const d = line[4] ? `M${x1} ${y1}Q${(x1 + x2) / 2 + 0.18 * (y2 - y1)} ${(y1 + y2) / 2 - 0.18 * (x2 - x1)} ${x2} ${y2}` : `M${x1} ${y1}L${x2} ${y2}`;
+      const d = line[4] ? `M${x1} ${y1}Q${(x1 + x2) / 2 + 0.12 * (y2 - y1)} ${(y1 + y2) / 2 - 0.12 * (x2 - x1)} ${x2} ${y2}` : `M${x1} ${y1}L${x2} ${y2}`;
       item.append(make("path", { d, fill: "none", stroke: "transparent", "stroke-width": 7 * unit }));
-      item.append(make("path", { class: "mark line", d, fill: "none", stroke: heat(share), "stroke-width": (0.7 + 3 * share) * unit }));
+      item.append(make("path", { class: "mark line", d, fill: "none", stroke: heat(share), "stroke-width": (0.7 + 3 * share) * thin * unit }));
       svg.append(item);
       items.set(at, item);
     }
