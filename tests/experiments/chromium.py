@@ -124,10 +124,7 @@ class Browser:
         """Load a file and wait until its script is done."""
         self.size(width, height)
         self.send("Page.navigate", url=path.resolve().as_uri())
-        end = time.monotonic() + _PATIENCE_S
-        while not self.run("document.body && document.body.dataset.ready === 'yes'"):
-            assert time.monotonic() < end, f"{path} does not become ready: {self.complaints}"
-            time.sleep(0.05)
+        self.until("document.body && document.body.dataset.ready === 'yes'")
 
     def size(self, width: int, height: int) -> None:
         """Set the size of the window, in pixels."""
@@ -144,6 +141,13 @@ class Browser:
         result = self.send("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
+
+    def until(self, condition: str) -> None:
+        """Wait until JavaScript evaluates to something true."""
+        end = time.monotonic() + _PATIENCE_S
+        while not self.run(condition):
+            assert time.monotonic() < end, f"never true: {condition}; {self.complaints}"
+            time.sleep(0.02)
 
     def middle(self, selector: str) -> tuple[float, float]:
         """Scroll an element into view and return where its middle is."""

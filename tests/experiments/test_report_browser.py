@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,12 @@ def header(browser: chromium.Browser, title: str) -> str:
     return f"#table thead th:nth-child({at + 1}) button"
 
 
+def told(browser: chromium.Browser, words: str) -> None:
+    """Wait until the page says these words next to the mouse."""
+    tip = "document.querySelector('#tip')"
+    browser.until(f"!{tip}.hidden && {tip}.textContent.includes({words!r})")
+
+
 def test_loads(shown: chromium.Browser) -> None:
     """The page has a title and a language, and says what was run."""
     assert shown.run("document.title") == "runs: placements compared"
@@ -128,18 +135,15 @@ def test_filters(shown: chromium.Browser) -> None:
     shown.choose("#f-policy", "contiguous")
     assert shown.run("document.querySelector('#count').textContent") == "0 of 5 runs"
     shown.click("#f-reset")
-    shown.run("new Promise((done) => setTimeout(done, 20))")
-    assert shown.run("document.querySelector('#count').textContent") == "5 runs"
+    shown.until("document.querySelector('#count').textContent === '5 runs'")
     assert shown.run(points) == 5
 
 
 def test_points_tell(shown: chromium.Browser) -> None:
     """Pointing at a run says which it is and its figures; Enter draws its cluster."""
     shown.hover("#p-plot .item[data-run='1']")
-    said = shown.run("document.querySelector('#tip').textContent")
-    assert shown.run("document.querySelector('#tip').hidden") is False
-    assert "step, ms: " in said
-    assert "hops per token and layer: " in said
+    told(shown, "step, ms: ")
+    told(shown, "hops per token and layer: ")
     shown.choose("#p-x", "1")
     shown.run("document.querySelector('#p-plot .item').focus()")
     shown.key("ArrowRight")
@@ -160,7 +164,7 @@ def test_links_tell(shown: chromium.Browser) -> None:
     assert shown.run(colours) > 5
     assert shown.run("document.querySelectorAll('#c-plots figure').length") == 2
     shown.hover("#c-plots .item[data-gpu='0']")
-    assert "GPU 0 on server 0" in shown.run("document.querySelector('#tip').textContent")
+    told(shown, "GPU 0 on server 0")
     # From the keyboard the busiest link comes first, and the next one carries no more.
     busy = []
     shown.run("document.querySelector('#c-plots .item[tabindex=\"0\"]').focus()")
@@ -183,7 +187,7 @@ def test_lines_tell_under_the_mouse(shown: chromium.Browser) -> None:
         "return [at.x, at.y]; })()"
     )
     shown.mouse("mouseMoved", x, y)
-    assert "ms of sending" in shown.run("document.querySelector('#tip').textContent")
+    told(shown, "ms of sending")
 
 
 def test_layers(shown: chromium.Browser) -> None:
@@ -192,7 +196,7 @@ def test_layers(shown: chromium.Browser) -> None:
     assert shown.run("document.querySelectorAll('#l-plot .item').length") == 2 * 26
     assert shown.run("document.querySelectorAll('#l-table tbody tr').length") == 26
     shown.hover("#l-plot .item")
-    assert "busiest GPU / mean" in shown.run("document.querySelector('#tip').textContent")
+    told(shown, "busiest GPU / mean")
 
 
 def test_accessible(shown: chromium.Browser) -> None:
@@ -230,10 +234,11 @@ def test_the_browser_sees_trouble(window: chromium.Browser, tmp_path: Path) -> N
     window.requests.clear()
     window.complaints.clear()
     window.open(bad)
-    for _ in range(50):
-        window.run("new Promise((done) => setTimeout(done, 20))")
+    for _ in range(100):
+        window.run("1")
         if len(window.complaints) >= 2:
             break
+        time.sleep(0.05)
     assert "http://127.0.0.1:9/x.png" in window.requests
     assert "thrown" in "".join(window.complaints)
     assert "no" in "".join(window.complaints)
