@@ -52,6 +52,8 @@ def run(
 def _report(results: Path, measure: Measure, reference: str | None) -> Page:
     runs = read_runs([open_store(results)])
     name = Path(results).resolve().name
+    if all(each.value(measure.key) is None for each in runs):
+        raise ExperimentError(f"--metric {measure.key}: no run of {results} has this figure")
     policies = [each.policy for each in runs]
     return Page(f"{name}: placements compared", runs, measure, reference_of(policies, reference))
 

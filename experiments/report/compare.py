@@ -82,7 +82,8 @@ def choose_sides(folder: Path | None, names: tuple[str, str]) -> tuple[Side, Sid
     for name, side in zip(names, (one, two), strict=True):
         if not side:
             raise ExperimentError(f"--compare {name}: has no run that is done; expected some")
-    return Side(names[0], one), Side(names[1], two)
+    shown_as = names if folder is not None else _short(names)
+    return Side(shown_as[0], one), Side(shown_as[1], two)
 
 
 def answer(one: Side, two: Side, measure: Measure) -> Answer:
@@ -107,6 +108,12 @@ def answer(one: Side, two: Side, measure: Measure) -> Answer:
     unpaired = len(one.runs) + len(two.runs) - 2 * len(pairs)
     details = _details(one, two, treated, pairs, unpaired)
     return Answer(_headline(rows, (one.name, two.name)), details, rows, others, unpaired)
+
+
+def _short(names: tuple[str, str]) -> tuple[str, str]:
+    """Call stores by their folder alone: a page is for others, too; by their paths if need be."""
+    one, two = (Path(name).resolve().name for name in names)
+    return (one, two) if one != two else names
 
 
 def _named(runs: list[ReportRun], name: str, folder: Path) -> list[ReportRun]:

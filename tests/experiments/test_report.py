@@ -179,6 +179,8 @@ def test_two_runs_and_two_stores(tmp_path: Path, capsys: pytest.CaptureFixture[s
         _copy(two, record, cluster="dragonfly")
     text = said(capsys, "report", "--compare", one.folder, two.folder, "--out", page)
     assert "cluster: fat-tree in A, dragonfly in B" in text
+    assert "A is one, B is two" in text
+    assert str(tmp_path) not in page.read_text()
     assert "of 2 cases" in text
     assert "in 2 no difference is significant" in text
 
@@ -289,6 +291,41 @@ def test_the_page_asks_for_nothing(real: Store, tmp_path: Path) -> None:
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert data is not None
     assert len(json.loads(data[1])["runs"]) == 4
+
+
+def test_failed_and_forgotten_runs(tmp_path: Path) -> None:
+    """Runs that failed are listed with their reason; one whose provenance is lost is shown."""
+    store = forged(tmp_path / "runs", a=[1, 2], b=[2, 3])
+    store.write_failure("f" * 64, {"kind": "memory", "message": "took 9 GB <b>"})
+    (store.folder / "provenance" / f"{store.ids()[0]}.json").unlink()
+    out = tmp_path / "page.html"
+    assert status(["report", str(store.folder), "--out", str(out)]) == 0
+    html = out.read_text()
+    assert "1 runs failed" not in html
+    assert "1 run failed" in html
+    assert "memory: took 9 GB &lt;b&gt;" in html
+    assert html.count("0.50 s") == 3
+
+
+def test_a_page_too_large_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page above the limit is not written, and the line says how large it would be."""
+    store = forged(tmp_path / "runs", a=[1], b=[2])
+    monkeypatch.setattr("experiments.report.page.MAX_BYTES", 20_000)
+    out = tmp_path / "page.html"
+    error = said(capsys, "report", store.folder, "--out", out, code=2)
+    assert "the report of 2 runs takes 0.0 MB; expected at most 0.02" in error
+    assert not out.exists()
+
+
+def test_a_figure_that_no_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A metric is refused that would leave the page empty, alone and in a comparison."""
+    store = forged(tmp_path / "runs", a=[1], b=[2])
+    words = ("report", store.folder, "--metric", "balance_gpu")
+    assert "no run of" in said(capsys, *words, code=2)
+    error = said(capsys, *words, "--compare", "a", "b", code=2)
+    assert "do not have it on both sides" in error
 
 
 def test_little_room_leaves_runs_out(real: Store) -> None:
