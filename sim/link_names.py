@@ -35,10 +35,13 @@ def link_number(cluster: Cluster, link: str | int | Sequence[int]) -> int:
     src, dst = (_node(cluster, end.strip(), link) for end in ends)
     found = np.flatnonzero((cluster.link_src == src) & (cluster.link_dst == dst)).tolist()
     if not found:
-        near = np.unique(cluster.link_dst[cluster.link_src == src]).tolist()
+        near = [
+            node_name(cluster, each)
+            for each in np.unique(cluster.link_dst[cluster.link_src == src]).tolist()
+        ]
         raise SimulationError(
-            f"link {link!r} does not exist; from {ends[0].strip()} links lead to the nodes "
-            f"{', '.join(map(str, near[:8]))}{', ...' if len(near) > 8 else ''}"
+            f"link {link!r} does not exist; from {ends[0].strip()} links lead to "
+            f"{', '.join(near[:8])}{', ...' if len(near) > 8 else ''}"
         )
     if len(found) > 1:
         raise SimulationError(
@@ -46,6 +49,13 @@ def link_number(cluster: Cluster, link: str | int | Sequence[int]) -> int:
             f"{', '.join(map(str, found[:8]))}"
         )
     return int(found[0])
+
+
+def node_name(cluster: Cluster, node: int) -> str:
+    """Return the name by which `link_number` knows a node: ``gpu3``, ``nvlink0``, ``switch5``."""
+    if node >= cluster.first_switch:
+        return f"switch{node - cluster.first_switch}"
+    return f"gpu{node}" if node < cluster.gpus else f"nvlink{node - cluster.gpus}"
 
 
 def _node(cluster: Cluster, name: str, link: object) -> int:

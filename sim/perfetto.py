@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import SimulationError
+from sim.link_names import node_name
 from topologies import LinkClass
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ def _counters(result: SimResult, most: int) -> Iterator[Event]:
 def _link_name(result: SimResult, link: int) -> str:
     cluster = result.cluster
     kind = LinkClass(cluster.link_class[link]).name.lower()
-    return f"link {link} ({kind}) {cluster.link_src[link]} to {cluster.link_dst[link]}"
+    ends = (node_name(cluster, int(each[link])) for each in (cluster.link_src, cluster.link_dst))
+    return f"link {link} ({kind}) {'->'.join(ends)}"
 
 
 def _names(result: SimResult) -> Iterator[Event]:

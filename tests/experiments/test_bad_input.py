@@ -153,7 +153,7 @@ def test_an_unreachable_pair(refuses: Any, kind: str, at_s: float, link: str | i
     [
         (99999, "link 99999 does not exist; expected 0 to 39"),
         (-1, "link -1 does not exist; expected 0 to 39"),
-        ("gpu0->gpu1", "link 'gpu0->gpu1' does not exist; from gpu0 links lead to the nodes 8, 12"),
+        ("gpu0->gpu1", "link 'gpu0->gpu1' does not exist; from gpu0 links lead to nvlink0"),
         ("gpu0", "link 'gpu0'; expected a number, 'src->dst' or [src, dst]"),
         ("", "link ''; expected a number"),
         ([0, 99], "link (0, 99): no node '99'; expected a node number below 16"),

@@ -21,7 +21,7 @@ from sim import (
     simulate,
 )
 from sim.faults import Fault, FaultSchedule
-from sim.link_names import link_number
+from sim.link_names import link_number, node_name
 from sim.network import Flows
 from sim.network.condition import check_phases
 from sim.network.usage import Phase
@@ -290,10 +290,14 @@ def test_links_have_names() -> None:
         6, 6, 6, 6,
     ]  # fmt: skip
     assert link_number(TRIANGLE, "gpu2->switch2") == 2
+    ends = zip(TRIANGLE.link_src.tolist(), TRIANGLE.link_dst.tolist(), strict=True)
+    names = ["->".join(node_name(TRIANGLE, each) for each in pair) for pair in ends]
+    assert names[2] == "gpu2->switch2"
+    assert [link_number(TRIANGLE, each) for each in names] == list(range(TRIANGLE.links))
     twice = from_links([(0, 1), (0, 1)], leaf_of_gpu=[0, 1])
     for cluster, link, match in (
         (TRIANGLE, 12, "expected 0 to 11"),
-        (TRIANGLE, "0->1", "links lead to the nodes 6"),
+        (TRIANGLE, "0->1", "from 0 links lead to switch0"),
         (TRIANGLE, "gpu3->switch0", "no node 'gpu3'"),
         (TRIANGLE, "0", "expected a number"),
         (twice, "switch0->switch1", "2 parallel links; expected a number of 4, 6"),

@@ -18,6 +18,7 @@ from sim import (
     SimulationError,
     simulate,
 )
+from sim.link_names import link_number
 from sim.perfetto import perfetto_trace
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ def test_a_trace_holds_every_span(result: SimResult) -> None:
     values = [each for each in document["traceEvents"] if each["ph"] == "C"]
     assert len(spans) + len(values) == trace.events
     assert all(0 <= each["args"]["percent"] <= 100 for each in values)
+    for name in {each["name"] for each in values}:  # "link 3 (host) gpu3->switch0"
+        _, number, _, ends = name.split()
+        assert link_number(result.cluster, ends) == int(number)
     assert perfetto_trace(result).content == trace.content
 
 
@@ -131,7 +135,7 @@ def test_faults_are_instants(ring: Callable[..., Router], inputs: Callable[..., 
     # The last one comes after the end: it did not happen.
     assert [(each["ts"], each["tid"], each["name"]) for each in instants] == [
         (1.0, 3, "GPU 3 dies"),
-        (2.0, 0, "link 40 (local) 15 to 16 slows down to 0.5"),
+        (2.0, 0, "link 40 (local) switch0->switch1 slows down to 0.5"),
         (50.0, 3, "GPU 3 is back"),
     ]
     assert result.losses is not None
