@@ -79,7 +79,7 @@ class FluidCollective:
             raise SimulationError(f"GPU {gpu} has nothing to send, or has sent, in this collective")
         rows, local = self._unsent.pop(gpu)
         now = int(self._session.env.now)
-        if self.started_ns is None:
+        if self.started_ns is None and self.ended_ns is None:  # else nothing is left to send
             self.started_ns = now
         if rows.stop > rows.start:
             self._session.inject(self._columns, rows)

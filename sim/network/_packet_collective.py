@@ -111,7 +111,7 @@ class PacketCollective:
         if gpu not in self._unsent:
             raise SimulationError(f"GPU {gpu} has nothing to send, or has sent, in this collective")
         first, end, local = self._unsent.pop(gpu)
-        if self.started_ns is None:
+        if self.started_ns is None and self.ended_ns is None:  # else nothing is left to send
             self.started_ns = int(self._session.env.now)
         if end > first:
             self._session.inject(first, end)

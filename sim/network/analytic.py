@@ -94,10 +94,12 @@ class AnalyticSession:
 
         It returns None for a layer without messages.
         """
-        router = self.condition.router
+        router, rows = self.condition.router, np.diff(leg.traffic.indptr)
+        if self.condition.dead.any():  # later layers may need links that are back by then
+            traffic = leg.traffic
+            return lambda layer: self.collective(traffic.layer(layer)) if rows[layer] else None
         ends = (leg.sends, leg.receives, leg.from_others)
         link_bytes, latency_s = leg_bytes(router, leg), leg_latency(router, leg)
-        rows = np.diff(leg.traffic.indptr)
 
         def opened(layer: int) -> AnalyticCollective | None:
             if not rows[layer]:
@@ -242,6 +244,8 @@ class AnalyticCollective:
         self._session = session
         self._flows = flows
         self._left: NDArray[np.int64] | None = None
+        self._router = session.condition.router
+        self._routed: NDArray[np.int64] | None = None
         self._behind: NDArray[Any] | None = None
         self._stretch: _Stretch | None = None
         self._turns = 0
@@ -335,17 +339,37 @@ class AnalyticCollective:
         return self._flows().size_bytes if self._left is None else self._left
 
     def _bytes(self, size_bytes: NDArray[np.int64]) -> NDArray[Any]:
-        flows = self._flows()
-        carried: NDArray[Any] = self._router.link_bytes(flows.src, flows.dst, size_bytes)[0]
+        """[links]: bytes that so much of every flow puts there, by the ways chosen when routed."""
+        router, flows = self._router, self._flows()
+        there = self._weighed() > 0
+        src, dst, size, weighed = (
+            each[there] for each in (flows.src, flows.dst, size_bytes, self._weighed())
+        )
+        if router.rule == "shares":
+            return np.asarray(router.link_bytes(src, dst, size)[0])
+        paths = router.paths(src, dst, size_bytes=weighed)
+        carried: NDArray[np.int64] = np.zeros(router.cluster.links, dtype=np.int64)
+        np.add.at(carried, paths.links, np.repeat(size, np.diff(paths.indptr)))
         return carried
+
+    def _weighed(self) -> NDArray[np.int64]:
+        """int64 [flows]: bytes that were left when the routes in force were taken.
+
+        By these ``ugal`` chose the ways, which stay so while the routes do.
+        """
+        return self._flows().size_bytes if self._routed is None else self._routed
 
     def _route(self) -> None:
         """Route what is left over the links of now."""
         condition, flows, left = self._session.condition, self._flows(), self._to_send()
-        src, dst, size = (each[left > 0] for each in (flows.src, flows.dst, left))
-        condition.check_routes(src, dst)
-        self._router = condition.router
-        latency = self._router.path_latency(src, dst, size_bytes=size)
+        if self._router is not condition.router:
+            self._router, self._routed = condition.router, left
+        ahead = left > 0
+        condition.check_routes(flows.src[ahead], flows.dst[ahead])
+        weighed = self._weighed()
+        there = weighed > 0
+        src, dst, size = (each[there] for each in (flows.src, flows.dst, weighed))
+        latency = self._router.path_latency(src, dst, size_bytes=size)[ahead[there]]
         self._plan(self._router, self._bytes(left), ceil_ns(float(latency.max(initial=0.0))))
 
     def _plan(self, router: Router, ahead: NDArray[Any], latency_ns: int) -> None:
