@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from experiments.costs import replica_problem
 from experiments.errors import ExperimentError
+from experiments.limits import MAX_TOKENS
 from placement.replicas import make_rule
 
 if TYPE_CHECKING:
@@ -43,14 +44,20 @@ def batch_tokens(spec: RunSpec, gpus: int) -> int | None:
     Raises
     ------
     ExperimentError
-        If both are given.
+        If both are given, or the requests have more tokens than a run may.
     """
     requests = spec.step.requests_per_gpu
     if requests is None:
         return spec.tokens
     if spec.tokens is not None:
         raise ExperimentError("give 'tokens' or step.requests_per_gpu, not both")
-    return gpus * requests * spec.step.tokens_per_request
+    tokens = gpus * requests * spec.step.tokens_per_request
+    if tokens > MAX_TOKENS:
+        raise ExperimentError(
+            f"step.requests_per_gpu {requests} on {gpus} GPUs, {spec.step.tokens_per_request} "
+            f"tokens each, are {tokens} tokens; expected at most {MAX_TOKENS}"
+        )
+    return tokens
 
 
 def _network(spec: NetworkSpec, router: Router) -> Network:

@@ -40,7 +40,7 @@ def run(run_file: Path, *, out: Path | None, json_file: Path | None, perfetto: P
         f"{result.setting.workload.source}; {result.replay.tokens} tokens"
     )
     console.print(figures_table({result.placement.policy: figures}, caps=cap_labels(spec)))
-    for line in (*described(spec, result), *_lost(result.replay)):
+    for line in (*described(spec, result), *_lost(result.replay), *_late(spec, result.replay)):
         console.print(line)
     if out is not None:
         with staged(out) as stage:
@@ -89,6 +89,14 @@ def _lost(replay: SimResult) -> list[str]:
     more = f" and {len(experts) - NAMED} more" if len(experts) > NAMED else ""
     said = f"{names}{more} had no living replica when their layer was issued"
     return [f"lost experts (layer, expert): {said}; {choices} choices were not answered"]
+
+
+def _late(spec: RunSpec, replay: SimResult) -> list[str]:
+    """Say which faults the step did not live to see, a sentence or none."""
+    if replay.losses is None or len(replay.losses.faults) == len(spec.faults):
+        return []
+    whole, late = len(spec.faults), len(spec.faults) - len(replay.losses.faults)
+    return [f"{late} of {whole} faults: after the step, which ends at {replay.step_s:.4g} s"]
 
 
 def _write_trace(path: Path, replay: SimResult) -> None:

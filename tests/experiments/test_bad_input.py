@@ -371,3 +371,32 @@ def test_small_changes_of_a_cluster_never_end_in_a_traceback(
     err = capsys.readouterr().err
     assert status in (0, 2), err
     assert err.count("\n") == (status != 0)
+
+
+def test_requests_make_no_more_tokens_than_a_run_may_have(refuses: Any) -> None:
+    """The product of GPUs, requests and their tokens is bounded as `tokens` is."""
+    run = with_values(step={"gpu": "H800", "requests_per_gpu": 12_500_001})
+    del run["tokens"]
+    # 8 GPUs x 12,500,001 requests x 1 token each.
+    refuses(run, "are 100000008 tokens; expected at most 100000000")
+    step = {"gpu": "H800", "phase": "prefill", "requests_per_gpu": 1, "prompt_tokens": 10**8}
+    refuses(run | {"step": step}, "100000000 tokens each, are 800000000 tokens")
+
+
+@pytest.mark.parametrize("at_s", [0.0, 1000.0])
+def test_faults_after_the_step_are_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], at_s: float
+) -> None:
+    """A table of zeros alone would not tell that nothing has happened."""
+    run = with_values(faults=[{"at_s": at_s, "link": 0, "slow": 0.5}])
+    assert simulate(tmp_path, run) == 0
+    said = "1 of 1 faults: after the step, which ends at" in capsys.readouterr().out
+    assert said == (at_s > 0)
+
+
+def test_a_cluster_beside_its_run_file_is_found(tmp_path: Path) -> None:
+    """An edge list is looked up from the run file's folder, as a TOML file is."""
+    (tmp_path / "mine.csv").write_text(
+        "a,b,class,count,part\nserver-1,leaf,host,4,ndr\nserver-2,leaf,host,4,ndr\n"
+    )
+    assert simulate(tmp_path, with_values(cluster="mine.csv")) == 0
