@@ -26,7 +26,7 @@ def labelled(runs: pd.DataFrame, over: Sequence[str] = ()) -> pd.DataFrame:
 
     Added are ``series``: the policy, with those of its options that differ among its runs;
     ``setting``: the other keys that differ within a model and cluster; and ``replicate``: the
-    seeds, by which runs of different series are paired.
+    seeds, by which runs of different series are paired. Rows come in the order of these.
 
     Parameters
     ----------
@@ -60,7 +60,13 @@ def labelled(runs: pd.DataFrame, over: Sequence[str] = ()) -> pd.DataFrame:
         replicate=_words(runs, repeated),
     )
     _check_distinct(found)
-    return found
+    order = [*PLACE, "series", "replicate"]
+    return found.sort_values(order, key=_natural, kind="stable", ignore_index=True)
+
+
+def _natural(texts: pd.Series[str]) -> pd.Series[str]:
+    """Write numbers so that their order as texts is their order: 512 before 1024."""
+    return texts.astype(str).str.replace(r"\d+", lambda found: found.group().zfill(12), regex=True)
 
 
 def _is_key(column: str) -> bool:

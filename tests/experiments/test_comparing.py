@@ -71,7 +71,16 @@ def test_other_keys_make_settings() -> None:
     assert set(labelled(runs)["setting"]) == {"pipelined", "data-parallel"}
     over = labelled(runs, ["attention.kind"])
     assert set(over["setting"]) == {""}
-    assert list(over["replicate"][:1]) == ["seed=0 pipelined"]
+    assert list(over["replicate"][:1]) == ["seed=0 data-parallel"]
+
+
+def test_rows_are_in_order() -> None:
+    """Rows go by their labels, numbers in them by size, however the table was sorted."""
+    runs = pd.concat([table(11).assign(tokens=each) for each in (1024, 512)], ignore_index=True)
+    found = labelled(runs.sample(frac=1, random_state=0))
+    assert list(dict.fromkeys(found["setting"])) == ["tokens=512", "tokens=1024"]
+    seeds = found["workload.seed"].to_numpy().reshape(4, 11)
+    assert (seeds == np.arange(11)).all()
 
 
 def test_labels_that_are_refused() -> None:

@@ -205,6 +205,20 @@ def test_fits_its_venue(name: str, style: str) -> None:
     assert {text.get_fontname() for text in words} == {place.font}
 
 
+@pytest.mark.parametrize("name", ["hops", "tradeoff", "time"])
+def test_settings_have_rows(name: str) -> None:
+    """Every setting is a row of its own, its panels named, and nothing collides."""
+    kinds = ("pipelined", "data-parallel")
+    runs = pd.concat(
+        [runs_table().assign(**{"attention.kind": kind}) for kind in kinds], ignore_index=True
+    )
+    figure = CASES[name][0](labelled(runs), venue=VENUES["mlsys"])
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert any("data-parallel" in each for each in titles[: len(titles) // 2])
+    with VENUES["mlsys"].context():
+        assert collisions(figure) == []
+
+
 def test_collisions_are_seen() -> None:
     """The check above fails for a legend over the axes and for text beyond the page."""
     figure = hops.figure(labelled(runs_table()), venue=ACM)

@@ -56,7 +56,7 @@ def figure(runs: pd.DataFrame, *, venue: Venue) -> Figure:
             own = found[(found["model"] == model) & (found["setting"] == setting)]
             _draw_panel(ax, own, looks, clusters)
             if len(pairs) > 1:
-                ax.set_title(f"{model} {setting}".rstrip(), loc="left")
+                ax.set_title(", ".join(filter(None, [model, setting])), loc="left")
         step = len(looks) + _GAP
         middles = [step * group + (len(looks) - 1) / 2 for group in range(len(clusters))]
         axes[-1].set_xticks(middles, clusters)

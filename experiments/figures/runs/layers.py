@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from experiments.figures.runs.panels import at, fit
+from experiments.figures.runs.panels import at, fit, title
 from experiments.figures.style import policy_styles
 from experiments.labels import PLACE
 
@@ -63,15 +63,9 @@ def figure(layers: pd.DataFrame, *, venue: Venue) -> Figure:
                 _draw_map(ax, at(table, place), metric, names, colours)
             drawn.colorbar(colours, ax=list(own), label=words, location="top", aspect=30, pad=0.04)
         for ax, place in zip(axes[:, 0], places, strict=True):
-            ax.set_title(" ".join(_said(place, places)), loc="left")
+            ax.set_title(title(place, places), loc="left")
         drawn.supxlabel("MoE layer", fontsize=venue.size)
     return drawn
-
-
-def _said(place: tuple[str, ...], places: list[Any]) -> list[str]:
-    """Return what tells a place from the others, at least its cluster."""
-    differs = [len({each[at] for each in places}) > 1 for at in range(2)]
-    return [part for part, shown in zip(place, [*differs, True], strict=True) if shown and part]
 
 
 def _colours(values: pd.Series[float]) -> ScalarMappable:

@@ -93,21 +93,29 @@ def panels(
         ``sharex`` and ``sharey``, as matplotlib's subplots take them.
     """
     pairs, clusters = places(rows)
-    figure = Figure(figsize=(venue.width(wide=len(clusters) > 1), extra_in + row_in * len(pairs)))
+    figure = Figure(
+        figsize=(venue.width(wide=len(clusters) > 1), extra_in + (row_in + 0.2) * len(pairs) - 0.2)
+    )
     axes = figure.subplots(len(pairs), len(clusters), squeeze=False, **shared)
     present = set(rows[list(PLACE)].itertuples(index=False, name=None))
     found: Panels = {}
     for line, (model, setting) in zip(axes, pairs, strict=True):
-        if len(pairs) > 1:
-            line[0].set_ylabel("\n".join(filter(None, [model, setting])), fontweight="bold")
         for ax, cluster in zip(line, clusters, strict=True):
-            if (model, setting, cluster) in present:
-                found[model, setting, cluster] = ax
+            place = (model, setting, cluster)
+            if place in present:
+                found[place] = ax
+                ax.set_title(title(place, sorted(present)), loc="left")
             else:
                 ax.set_axis_off()
-    for ax, cluster in zip(axes[0], clusters, strict=True):
-        ax.set_title(cluster, loc="left")
     return figure, found
+
+
+def title(place: tuple[str, str, str], places: Sequence[tuple[str, str, str]]) -> str:
+    """Return what tells a place from the others: at least its cluster."""
+    differs = [len({each[at] for each in places}) > 1 for at in range(2)]
+    return ", ".join(
+        part for part, shown in zip(place, [*differs, True], strict=True) if shown and part
+    )
 
 
 def at(rows: pd.DataFrame, place: tuple[str, str, str]) -> pd.DataFrame:
