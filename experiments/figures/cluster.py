@@ -193,6 +193,8 @@ def _title(cluster: Cluster, drawn: Sketch, places: Layout) -> str:
     leaves = int((drawn.tier == 0).sum())
     if _says_servers(drawn, places) and leaves <= _NAMED and drawn.servers.any():
         notes.append("below a leaf: its servers")
+    elif not drawn.gpus:
+        notes.append("servers are not drawn")
     if places.kind == "grid" and cluster.parameters.get("wrap"):
         notes.append("dotted: around to the other end")
     return "\n".join([counts, *(["; ".join(notes)] if notes else [])])

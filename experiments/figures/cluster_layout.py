@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _GPU = 1.0
 """Side of a GPU, the unit of lengths."""
 _PITCH = 1.25 * _GPU
+_WIDEST = 8.0
+"""Most diagonals of a server between two switches of a grid or ring."""
 _TALL = 3.0
 """Width over height that servers are laid out for."""
 
@@ -121,7 +123,16 @@ def _tiers(cluster: Cluster, drawn: Sketch) -> Layout:
             if single
             else _rows(cluster.servers, _fitting(cluster.servers, 1, box), box, head + 0.35 * step)
         )
-    return Layout("tiers", node, outward, server, box, min(3.2, 0.7 * pitch, 0.022 * span + 1.2))
+    side = min(3.2, 0.7 * pitch, 0.022 * span + 1.2, 0.7 * _nearest(node, drawn))
+    return Layout("tiers", node, outward, server, box, side)
+
+
+def _nearest(node: XY, drawn: Sketch) -> float:
+    """Return the least distance of two switches of a tier above the leaves, inf without any."""
+    rows = [np.sort(node[drawn.tier == tier, 0]) for tier in range(1, int(drawn.tier.max()) + 1)]
+    gaps = np.concatenate([np.diff(row) for row in rows])
+    # Tiers of two groups may meet at a point; boxes that share a place are not told apart anyway.
+    return float(min(gaps[gaps > 1e-9], default=np.inf))
 
 
 def _over(node: XY, drawn: Sketch, tier: int, span: float) -> None:
@@ -220,16 +231,35 @@ def _around(
         apart = np.hypot(*(sample[:, None] - place[None]).T).T
         near = float(apart[apart > 1e-9].min())
     need = {"grid": 1.5, "ring": 1.25}[kind] * reach * (sqrt(per_node) if kind == "grid" else 1.0)
-    node = place * (need / near)
-    side = min(2.4, 0.3 * need)
     server = np.empty((0, 2))
-    if drawn.gpus:
-        leaf = cluster.leaf_of_gpu[:: cluster.gpus_per_server]
-        order = np.argsort(leaf, kind="stable")
-        at = np.empty(cluster.servers)
-        at[order] = np.arange(cluster.servers) - np.searchsorted(leaf[order], leaf[order])
-        # Half a box is as far as its edge is in that direction, or a little more.
-        half = np.abs(outward[leaf]) @ np.array(box) / 2
-        away = side * 0.9 + half + at * 2.1 * half
-        server = node[leaf] + outward[leaf] * away[:, None]
+    while True:
+        node = place * (need / near)
+        side = min(2.4, 0.3 * need)
+        if not drawn.gpus:
+            break
+        server = _beside(cluster, node, outward, box, side)
+        # Rows of servers that point at each other meet: then switches move further apart.
+        if not _touch(server, box) or need > _WIDEST * reach:
+            break
+        need *= 1.1
     return Layout(kind, node, outward, server, box, side)
+
+
+def _beside(cluster: Cluster, node: XY, outward: XY, box: tuple[float, float], side: float) -> XY:
+    """Put servers next to their switch, one behind another outward."""
+    leaf = cluster.leaf_of_gpu[:: cluster.gpus_per_server]
+    order = np.argsort(leaf, kind="stable")
+    at = np.empty(cluster.servers)
+    at[order] = np.arange(cluster.servers) - np.searchsorted(leaf[order], leaf[order])
+    # Half a box is as far as its edge is in that direction, or a little more.
+    half = np.abs(outward[leaf]) @ np.array(box) / 2
+    away = side * 0.9 + half + at * 2.1 * half
+    beside: XY = node[leaf] + outward[leaf] * away[:, None]
+    return beside
+
+
+def _touch(server: XY, box: tuple[float, float]) -> bool:
+    """Whether two servers of a picture overlap, but for a hundredth of their size."""
+    apart = np.abs(server[:, None] - server[None])
+    over = (apart < 0.99 * np.array(box)).all(axis=2)
+    return int(over.sum()) > len(server)

@@ -34,6 +34,17 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "planes": ("multi-plane", {"planes": 4, "leaves": 2, "servers_per_leaf": 8, "spines": 2}),
     "racks": ("leaf-spine", {"leaves": 8, "servers_per_leaf": 4, "spines": 4}),
     "domains": ("scale-up", {"domains": 4, "spines": 4}),
+    "dragonfly-2": ("dragonfly", {"a": 4, "p": 2, "h": 2, "groups": 9}),
+    "rails-in-planes": (
+        "rail",
+        {
+            "groups": 2,
+            "servers_per_group": 4,
+            "spines": 4,
+            "planes": True,
+            "rail_rule": "sender",
+        },
+    ),
     "rails-alone": (
         "rail",
         {"groups": 1, "servers_per_group": 4, "spines": 0, "rail_rule": "sender"},
@@ -207,7 +218,11 @@ def test_every_structure_is_drawn(name: str) -> None:
     """A figure comes out, titled with the cluster's counts, of a size that fits a page."""
     cluster = built(name)
     drawn = picture.figure(cluster)
-    assert f"{cluster.gpus:,} GPUs" in drawn.axes[0].get_title(loc="left")
+    title = drawn.axes[0].get_title(loc="left")
+    assert f"{cluster.gpus:,} GPUs" in title
+    # What a title counts and a picture leaves out is said.
+    said = "servers are not drawn" in title or "below a leaf: its servers" in title
+    assert said != sketch(cluster).gpus
     wide, high = drawn.get_size_inches()
     assert wide == 7.0
     assert 1.5 <= high <= 9
@@ -215,13 +230,13 @@ def test_every_structure_is_drawn(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*SHAPES, "facts-fat-tree", "dragonfly", "rail-256"])
 def test_nothing_lies_on_top_of_anything(name: str) -> None:
-    """At up to 288 GPUs servers and switches have places of their own."""
+    """Where GPUs are drawn, servers and switches have places of their own."""
     cluster = built(name)
     drawn = sketch(cluster)
     places = layout(cluster, drawn)
     assert drawn.gpus
     assert_apart(places.server, np.array(places.box) * 0.98)
-    assert_apart(places.node, np.full(2, places.side * 0.5))
+    assert_apart(places.node, np.full(2, places.side * 0.98))
     with pytest.raises(AssertionError):
         assert_apart(np.zeros((2, 2)), np.ones(2))
 
