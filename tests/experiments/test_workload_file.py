@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from experiments.cli import status
+from experiments.commands import fit
 from experiments.errors import ExperimentError
 from experiments.spec import WorkloadSpec
 from experiments.workload import load_workload
@@ -161,6 +163,20 @@ def test_fit_of_loads(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "Gini" in capsys.readouterr().out
     assert (recorded / "a.json").read_bytes() == (recorded / "b.json").read_bytes()
     assert read_workload(recorded / "a.json").topics is None
+
+
+def test_numbers_stay_whole_on_a_narrow_screen(
+    recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 columns labels are broken into lines, no number is cut."""
+    monkeypatch.setattr(fit.console, "_width", 80)
+    assert status(["fit", str(recorded / "x.trace")]) == 0
+    printed = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+    rows = [line for line in printed.splitlines() if line.count("\N{BOX DRAWINGS LIGHT VERTICAL}")]
+    assert max(len(line) for line in rows) <= 80
+    (gini,) = (line for line in rows if "Gini" in line)
+    assert len(re.findall(r"\d\.\d{4}", gini)) == 4
 
 
 @pytest.mark.parametrize(
