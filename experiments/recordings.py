@@ -86,6 +86,8 @@ def read_recording(path: Path, model_name: str | None) -> Recording:
     if path.is_dir():
         return _of_trace(path, StoredTrace.open(path, model(model_name) if model_name else None))
     shape = model(model_name or DEFAULT_MODEL)
+    if not path.exists():
+        raise ExperimentError(f"{path}: cannot be read: No such file or directory")
     try:
         if guess_trace(path, seen := peek(path), shape) is not None:
             return _of_trace(path, read_trace(path, shape))
@@ -97,7 +99,11 @@ def read_recording(path: Path, model_name: str | None) -> Recording:
         if path.suffix == ".json":
             return _of_load(path, shape)
     except WorkloadError as error:
-        hint = "" if model_name else f" (taken for {DEFAULT_MODEL}; --model names another)"
+        hint = (
+            ""
+            if model_name or not path.exists()
+            else f" (taken for {DEFAULT_MODEL}; --model names another)"
+        )
         raise ExperimentError(f"{error}{hint}") from error
     raise ExperimentError(
         f"{path}: expected recorded loads (.json), recorded choices (.npz), the folder of a "

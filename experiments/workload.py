@@ -112,7 +112,11 @@ def domain_judged(shape: MoEModel, path: Path) -> RoutingTrace:
 def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload:
     recorded = _recorded(shape, path)
     if recorded.sequences < 2:
-        raise ExperimentError(f"{path}: one sequence only; a profile and a judged trace need two")
+        raise ExperimentError(
+            f"{path}: one sequence only; a profile and a judged trace need two: say in an npz file "
+            "where sequences end (seq_lens), or count it (topomoe convert --to sglang-load) for "
+            "--load"
+        )
     fitted, judged = recorded.split()
     tokens = tokens or min(DEFAULT_TOKENS, judged.tokens)
     if tokens > judged.tokens:

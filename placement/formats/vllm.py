@@ -128,6 +128,11 @@ def _parse_ranks(file: Path, model: MoEModel) -> SlotMap:
 
 
 def _dump_ranks(placement: Placement, _model: MoEModel) -> bytes:
+    if placement.redundant:
+        raise PlacementError(
+            f"{placement.redundant:,} redundant slots; the format {VLLM_RANKS.name} holds one GPU "
+            "per expert and no replicas, vllm-p2l and vllm-proposal-mapping hold them"
+        )
     gpu = placement.gpu_of_expert
     other = np.flatnonzero((gpu != gpu[0]).any(axis=1))
     if len(other):

@@ -81,6 +81,20 @@ def test_a_map_goes_through_every_format(here: Path, capsys: pytest.CaptureFixtu
     assert json.loads(path.read_text()) == {"physical_to_logical_map": flat}
 
 
+def test_a_format_without_replicas_names_those_with(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One GPU per expert cannot hold replicas: the refusal counts them and writes nothing."""
+    old, new = here / "map.json", here / "ranks.json"
+    rows = [[*row, *range(8)] for row in ROWS]
+    old.write_text(json.dumps({"physical_to_logical_map": rows}))
+    capsys.readouterr()
+    assert run("convert", old, new, "--to", "vllm-proposal-ranks", "--ranks", 8) == 2
+    # 3 layers of 24 slots for 16 experts.
+    assert "24 redundant slots; the format vllm-proposal-ranks" in capsys.readouterr().err
+    assert not new.exists()
+
+
 def test_servers_of_a_placement_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Eight GPUs a server unless told otherwise; a placement file keeps its own."""
     old, new = sglang(here / "map.json"), here / "own.json"

@@ -33,6 +33,7 @@ def folder(tmp_path: Path) -> Path:
     counts = np.zeros((28, 64), int)
     counts[1:] = rng.integers(1, 100, (27, 64))
     (tmp_path / "c.json").write_text(json.dumps({"logical_count": counts.tolist()}))
+    (tmp_path / "other.txt").write_text("neither loads nor choices\n")
     return tmp_path
 
 
@@ -85,8 +86,9 @@ def test_a_stored_trace_needs_no_model(folder: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["none.npz"], "none.npz: cannot be read"),
-        (["none.txt"], "expected recorded loads"),
+        (["none.npz"], "none.npz: cannot be read: No such file or directory\n"),
+        (["none.txt"], "none.txt: cannot be read: No such file or directory\n"),
+        (["other.txt"], "expected recorded loads"),
         (["a.npz", "a.npz"], "a.npz: a file is given twice"),
         (["a.npz", "--model", "none"], "none"),
         (["b.trace", "--json", "b.trace/topk.npy"], "lies inside"),

@@ -34,10 +34,10 @@ def test_an_expert_too_hot_to_draw(tmp_path: Path) -> None:
 
 
 def test_one_sequence_only(tmp_path: Path) -> None:
-    """A trace that cannot be split into profile and judged tokens is named by its path."""
+    """A trace that cannot be split is named by its path, with what to do instead."""
     path = tmp_path / "one.npz"
     np.savez(path, topk_ids=np.tile(np.arange(6), (4, 27, 1)), seq_lens=np.array([4]))
-    with pytest.raises(ExperimentError, match=rf"{path}: one sequence only"):
+    with pytest.raises(ExperimentError, match=rf"{path}: one sequence only.*seq_lens.*--load"):
         load_workload("DeepSeekMoE-16B", WorkloadSpec(trace=str(path)), None)
 
 
