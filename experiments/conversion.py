@@ -14,7 +14,7 @@ from placement import Placement
 from placement.formats import MAP_FORMATS, guess_map, map_format
 from workloads import LoadCounts, RoutingTrace, TraceWriter, read_load, read_trace, writers
 from workloads.readers.any_file import LOADS, TRACES, guess_load, guess_trace
-from workloads.readers.peek import peek
+from workloads.readers.peek import Peek, peek
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,8 @@ def recognise(path: Path, model: MoEModel, form: str | None) -> Source:
     ExperimentError
         The format is unknown, or the content is that of none or of several.
     """
-    found = _candidates(path, model)
+    seen = peek(path)
+    found = _candidates(path, seen, model)
     if form is not None:
         named = [Source(kind, form, guessed=False) for kind in READ if form in READ[kind]]
         if not named:
@@ -88,8 +89,8 @@ def recognise(path: Path, model: MoEModel, form: str | None) -> Source:
         # SGLang's dumps hold loads or traces: the content decides.
         return next((each for each in named if each.kind in kinds), named[0])
     if not found:
-        if not path.exists():
-            raise ExperimentError(f"{path}: cannot be read: No such file or directory")
+        if seen.damage:
+            raise ExperimentError(f"{path}: {seen.damage}")
         raise ExperimentError(
             f"{path}: not known by its content; name its format with --from: {_all(READ)}"
         )
@@ -182,8 +183,7 @@ def target(path: Path, form: str | None, source: Source) -> str:
     return form
 
 
-def _candidates(path: Path, model: MoEModel) -> list[Source]:
-    seen = peek(path)
+def _candidates(path: Path, seen: Peek, model: MoEModel) -> list[Source]:
     names: dict[Kind, str | None] = {
         "map": guess_map(seen, model),
         "load": guess_load(path, seen, model),

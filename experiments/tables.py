@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from experiments.errors import ExperimentError
+from workloads import WorkloadError
+from workloads.readers.json_file import read_text_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +51,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         If it cannot be read or is no TOML; one line with the file's name.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from error
+        return tomllib.loads(read_text_file(path).decode())
+    except WorkloadError as error:
+        raise ExperimentError(f"{path}: {error}") from None
     except RecursionError:
         raise ExperimentError(f"{path}: no valid TOML: nested too deeply") from None
     except ValueError as error:

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from experiments.errors import ExperimentError
 from experiments.tables import Table, read_toml, resolve
-from workloads import R1_LIKE, LoadCurve, Skew, SyntheticWorkload, Topics
+from workloads import R1_LIKE, LoadCurve, Skew, SyntheticWorkload, Topics, WorkloadError
+from workloads.readers.json_file import parse_json, read_text_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,13 +139,9 @@ def _content(path: Path) -> dict[str, Any]:
     if path.suffix != ".json":
         raise ExperimentError(f"{path}: expected a workload file, .toml or .json")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ExperimentError(f"{path}: larger than {MAX_BYTES} bytes, the most that is read")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ExperimentError(f"{path}: not valid JSON (truncated?): {error}") from error
+        content = parse_json(read_text_file(path, limit=MAX_BYTES))
+    except WorkloadError as error:
+        raise ExperimentError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise ExperimentError(f"{path}: expected a workload, an object with 'format': {FORMAT!r}")
     return content

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from placement.errors import PlacementError
 from placement.placement import Placement
 from placement.solve import SolveReport
+from workloads import WorkloadError
+from workloads.readers.json_file import parse_json, read_text_file
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -84,14 +86,14 @@ def read_placement(path: str | PathLike[str]) -> Placement:
     Raises
     ------
     PlacementError
-        If it is no JSON, misses or adds a key, or does not place every expert; the message
-        names the file and the key.
+        If it is no JSON, misses or adds a key or has one twice, or does not place every expert; the
+        message names the file and the key.
     """
     path = Path(path)
     try:
-        file = _File.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise PlacementError(f"{path}: cannot be read: {error.strerror}") from error
+        file = _File.model_validate(parse_json(read_text_file(path)))
+    except WorkloadError as error:
+        raise PlacementError(f"{path}: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workloads.errors import WorkloadError
+from workloads.regular import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,8 +150,11 @@ def parse(file: Path) -> ConfigKeys:
         If it cannot be read or is none.
     """
     try:
+        check_regular(file)
         with file.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
+    except WorkloadError:
+        raise
     except (OSError, ValueError) as error:  # the latter for a path that none can be
         reason = getattr(error, "strerror", None) or error
         raise WorkloadError(f"cannot be read: {reason}") from None

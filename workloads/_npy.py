@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from workloads.errors import WorkloadError
+from workloads.regular import check_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +28,14 @@ def check_npy(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> int:
         It is not, or cannot be read; one line naming the file.
     """
     try:
+        check_regular(file)
         with file.open("rb") as stream:
             found = _header(stream)
             start, size = stream.tell(), file.stat().st_size
     except OSError as error:
         raise WorkloadError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except WorkloadError as error:
+        raise WorkloadError(f"{file}: {error}") from None
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise WorkloadError(f"{file}: not a readable npy file: {reason}") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workloads.errors import WorkloadError
 from workloads.model import MAX_EXPERTS
+from workloads.regular import check_regular
 from workloads.trace import check_domain_names
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def read_meta(folder: Path) -> Meta:
 
 
 def _content(file: Path) -> bytes:
+    check_regular(file)
     with file.open("rb") as stream:
         content = stream.read(MAX_META_BYTES + 1)
     if len(content) > MAX_META_BYTES:

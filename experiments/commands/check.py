@@ -104,8 +104,8 @@ def _guessed(file: Path, shape: MoEModel) -> str:
     found = guess_map(seen, shape)
     if found is not None:
         return found
-    if not file.exists():
-        raise ExperimentError(f"{file}: cannot be read: No such file or directory")
+    if seen.damage:
+        raise ExperimentError(f"{file}: {seen.damage}")
     if guess_load(file, seen, shape) == LOADS:
         return LOADS
     raise ExperimentError(

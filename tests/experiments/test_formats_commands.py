@@ -363,3 +363,20 @@ def test_help_names_the_formats_there_are() -> None:
     loads, traces = set(formats.LOADS.split(", ")), set(formats.TRACES.split(", "))
     assert loads == {*READ["load"], *WRITTEN["load"]}
     assert traces == {*READ["trace"], *WRITTEN["trace"]}
+
+
+def test_damage_is_named_before_the_format_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A map that is cut short, or has a key twice, is said to be that and not unknown."""
+    file = tmp_path / "map.json"
+    for text, said in (
+        ('{"physical_to_logical_map": [[0', "not valid JSON (truncated?)"),
+        ('{"experts_on_gpu": [], "experts_on_gpu": []}', "stands twice in an object"),
+    ):
+        file.write_text(text)
+        for command in (["check", str(file)], ["convert", str(file), str(tmp_path / "out.json")]):
+            assert status([*command, "--model", "DeepSeek-R1", "--ranks", "8"]) == 2
+            assert said in capsys.readouterr().err
+    assert status(["check", str(file), "--model", "DeepSeek-R1", "--from", "topomoe"]) == 2
+    assert "stands twice in an object" in capsys.readouterr().out

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from workloads.errors import WorkloadError
+from workloads.regular import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,7 @@ def first_bytes(file: Path, number: int = 8) -> bytes:
         It cannot be read; one line without the file's name, as all errors here.
     """
     try:
+        check_regular(file)
         with file.open("rb") as stream:
             return stream.read(number)
     except OSError as error:
@@ -88,7 +90,7 @@ def npz_headers(file: Path) -> dict[str, Header]:
     WorkloadError
         It is damaged, or cannot be read.
     """
-    with _readable("npz"), zipfile.ZipFile(file) as archive:
+    with _readable(file, "npz"), zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
         if len(names) > MAX_MEMBERS:
             raise WorkloadError(f"{len(names)} arrays, expected at most {MAX_MEMBERS}")
@@ -107,7 +109,7 @@ def npy_header(file: Path) -> Header:
     WorkloadError
         It is damaged, or cannot be read.
     """
-    with _readable("npy"), file.open("rb") as stream:
+    with _readable(file, "npy"), file.open("rb") as stream:
         return _header(stream)
 
 
@@ -140,7 +142,7 @@ def npz_array(
     WorkloadError
         Key missing, another type or shape, beyond the limit, damaged, or unreadable.
     """
-    with _readable("npz"), zipfile.ZipFile(file) as archive:
+    with _readable(file, "npz"), zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if f"{key}.npy" not in names:
             have = ", ".join(repr(name.removesuffix(".npy")[:40]) for name in names[:5]) or "none"
@@ -164,7 +166,7 @@ def npy_array(
     limit: int | None = None,
 ) -> NDArray[Any]:
     """Return the array of an npy file; parameters and errors as of `npz_array`."""
-    with _readable("npy"), file.open("rb") as stream:
+    with _readable(file, "npy"), file.open("rb") as stream:
         header = _header(stream)
         _check("", header, expected, wanted, kinds)
         _check_size("", header, limit)
@@ -219,9 +221,10 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
 
 
 @contextmanager
-def _readable(kind: str) -> Iterator[None]:
+def _readable(file: Path, kind: str) -> Iterator[None]:
     """Turn whatever a damaged file raises into one line."""
     try:
+        check_regular(file)
         yield
     except WorkloadError:
         raise

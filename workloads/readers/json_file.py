@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workloads.errors import WorkloadError
+from workloads.regular import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,22 +21,23 @@ MAX_FILE_BYTES = 256 << 20
 """Largest text file that is parsed; JSON takes several times its size in memory."""
 
 
-def read_text_file(file: Path) -> bytes:
+def read_text_file(file: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
     """Return the content of a file of limited size.
 
     Raises
     ------
     WorkloadError
-        It cannot be read, or is larger than `MAX_FILE_BYTES`; one line without the file's name,
-        as all errors here.
+        It cannot be read, is no regular file, or is larger than `limit` bytes; one line without the
+        file's name, as all errors here.
     """
     try:
+        check_regular(file)
         with file.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
+            content = stream.read(limit + 1)
     except OSError as error:
         raise WorkloadError(f"cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise WorkloadError(f"larger than {MAX_FILE_BYTES} bytes, the most that is read")
+    if len(content) > limit:
+        raise WorkloadError(f"larger than {limit} bytes, the most that is read")
     return content
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from workloads.errors import WorkloadError
+from workloads.regular import check_regular
 from workloads.store import CHUNK_TOKENS, StoredTrace
 
 if TYPE_CHECKING:
@@ -51,16 +52,17 @@ def read_chunks(
     if file.is_dir():
         return StoredTrace.open(file, model).chunks(tokens)
     try:
+        check_regular(file)
         with file.open("rb") as stream:
             shape, dtype = _header(stream, (model.layers, model.top_k))
             offset, size = stream.tell(), file.stat().st_size
     except OSError as error:
         raise WorkloadError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except WorkloadError as error:
+        raise WorkloadError(f"{file}: {error}") from None
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise WorkloadError(f"{file}: not a readable npy file: {reason}") from None
-    except WorkloadError as error:
-        raise WorkloadError(f"{file}: {error}") from None
     promised = offset + prod(shape) * dtype.itemsize
     if size != promised:
         raise WorkloadError(f"{file}: the header promises {promised} bytes, the file has {size}")

@@ -40,11 +40,14 @@ class Peek:
         Keys of the outermost object, names of the arrays, or the type of the first record.
     header
         Shape and type of an npy file's array.
+    damage
+        What makes it unreadable; empty where nothing does.
     """
 
     container: Container
     keys: tuple[str, ...] = ()
     header: Header | None = None
+    damage: str = ""
 
 
 def peek(path: str | PathLike[str]) -> Peek:
@@ -59,8 +62,10 @@ def peek(path: str | PathLike[str]) -> Peek:
         if start.startswith(ZIP):
             return _archive(file)
         return _text(read_text_file(file))
-    except (WorkloadError, *DAMAGE):
-        return Peek("unreadable")
+    except WorkloadError as error:
+        return Peek("unreadable", damage=str(error))
+    except DAMAGE as error:
+        return Peek("unreadable", damage=f"damaged: {type(error).__name__}")
 
 
 def _archive(file: Path) -> Peek:
@@ -80,9 +85,8 @@ def _text(content: bytes) -> Peek:
     record = _parsed(first)
     if isinstance(record, dict) and "record_type" in record:
         return Peek("json lines", (str(record["record_type"]),))
-    document = record if first == content.strip() else _parsed(content)
-    if document is None:
-        return Peek("unreadable")
+    whole = record is not None and first == content.strip()
+    document = record if whole else parse_json(content)
     return Peek("json", tuple(document) if isinstance(document, dict) else ())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from workloads.errors import WorkloadError
 from workloads.readers.arrays import DAMAGE, MAX_ARRAY_BYTES
 from workloads.readers.counts import LoadCounts, moe_rows
+from workloads.regular import check_regular
 from workloads.trace import RoutingTrace
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def _loaded(file: Path) -> dict[Any, Any]:
 
 def _check_archive(file: Path) -> None:
     """See that unpacking takes no more memory than the file is long: torch packs nothing."""
+    check_regular(file)
     size = file.stat().st_size
     if size > MAX_DUMP_BYTES:
         raise WorkloadError(f"{size} bytes, expected at most {MAX_DUMP_BYTES}")
