@@ -21,6 +21,8 @@ from placement import POLICIES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
+
 METRICS = {
     "hops_per_token_layer": ("hops", 1.0),
     "balance_gpu": ("busiest GPU / mean", 1.0),
@@ -30,6 +32,8 @@ METRICS = {
 }
 """Figures that tables show, what they call them, and their unit; less is better in all."""
 LEVEL = 0.05
+_ROUNDING = 1e-9
+"""Part of a figure below which a difference is that of floating-point sums."""
 
 
 def shown_metrics(runs: pd.DataFrame) -> list[str]:
@@ -100,11 +104,9 @@ def _compared(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for series in values.columns:
         interval = mean_interval(values[series].dropna().to_numpy(), rng)
-        both = values[[best, series]].dropna()
-        tested = series != best and len(both) > 0
-        pair = (
-            compare_pairs(both[best].to_numpy(), both[series].to_numpy(), rng) if tested else None
-        )
+        least, own = _paired(values[best].to_numpy(), values[series].to_numpy())
+        tested = series != best and len(own) > 0
+        pair = compare_pairs(least, own, rng) if tested else None
         rows.append(
             {
                 "series": series,
@@ -112,10 +114,10 @@ def _compared(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
                 "low": np.nan if interval.low is None else interval.low,
                 "high": np.nan if interval.high is None else interval.high,
                 "runs": interval.count,
-                "best": bool(means[series] == means[best]),
-                "pairs": len(both),
+                "best": bool(np.isclose(means[series], means[best], rtol=_ROUNDING, atol=0.0)),
+                "pairs": len(own),
                 "p_value": np.nan if pair is None else pair.p_value,
-                "needed": np.nan if pair is None else _needed(both[series] - both[best], values),
+                "needed": np.nan if pair is None else _needed(own - least, values.shape[1] - 1),
             }
         )
     table = pd.DataFrame(rows)
@@ -124,13 +126,20 @@ def _compared(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return table.assign(significant=table["p_value"] <= LEVEL)
 
 
-def _needed(differences: pd.Series[float], values: pd.DataFrame) -> float:
-    """Return the seeds that would likely show such a difference among so many; NaN if unknown."""
+def _paired(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what both have, the other's equal to the one's where rounding alone differs."""
+    both = np.isfinite(one) & np.isfinite(other)
+    one, other = one[both], other[both]
+    return one, np.where(np.isclose(other, one, rtol=_ROUNDING, atol=0.0), one, other)
+
+
+def _needed(differences: NDArray[np.float64], tests: int) -> float:
+    """Return the seeds that would likely show it in one of so many tests; NaN if unknown."""
     if len(differences) < 2 or differences.mean() <= 0:
         return np.nan
-    level = LEVEL / (values.shape[1] - 1)
+    spread, mean = float(differences.std(ddof=1)), float(differences.mean())
     try:
-        return pairs_needed(float(differences.std()), float(differences.mean()), level=level)
+        return pairs_needed(spread, mean, level=LEVEL / tests)
     except StatisticsError:
         return np.nan
 

@@ -57,7 +57,7 @@ class Results:
         parts = []
         for row in self.labelled(over)[columns].itertuples(index=False, name=None):
             labels = dict(zip(columns, row, strict=True))
-            own = self.store.arrays(labels["run"]).get(table)
+            own = self.store.arrays(labels["run"], [table]).get(table)
             if own is None:
                 raise FigureError(
                     f"{self.name}: run {labels['run'][:12]} has no table of {table}; name it in "

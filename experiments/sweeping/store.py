@@ -31,7 +31,7 @@ from experiments.sweeping.record import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -111,8 +111,15 @@ class Store:
         path = self._array(run_id, name)
         return name in written and path.exists() and path.stat().st_size == written[name]
 
-    def arrays(self, run_id: str) -> dict[str, pd.DataFrame]:
+    def arrays(self, run_id: str, names: Sequence[str] | None = None) -> dict[str, pd.DataFrame]:
         """Read the tables of a run: links, layers, gpus, utilisation and hops, those it has.
+
+        Parameters
+        ----------
+        run_id
+            Which run.
+        names
+            The tables wanted; by default all.
 
         Raises
         ------
@@ -124,7 +131,7 @@ class Store:
         from experiments.programs import TABLES  # noqa: PLC0415  slow to import
 
         tables: dict[str, pd.DataFrame] = {}
-        for name in TABLES:
+        for name in TABLES if names is None else names:
             path = self._array(run_id, name)
             if path.exists():
                 try:

@@ -124,6 +124,17 @@ def test_only_common_seeds_pair() -> None:
     assert found.loc["round-robin", ["pairs", "p_value"]].tolist() == [3, 2 / 8]
 
 
+def test_rounding_is_no_difference() -> None:
+    """Figures that differ by the rounding of a sum are equal: both best, and p is 1."""
+    runs = table(8)
+    runs.loc[8:, HOPS] = runs[HOPS].to_numpy()[:8] * (1 + 1e-14)
+    found = compared(runs).set_index("series")
+    assert found["best"].all()
+    assert found["p_value"].dropna().tolist() == [1.0]
+    runs.loc[8:, HOPS] *= 1 + 1e-6
+    assert bool(compared(runs).set_index("series").loc["round-robin", "significant"])
+
+
 def test_one_run_of_each() -> None:
     """Single runs have no interval, and the page says that nothing can be significant."""
     found = compared(table(1))

@@ -152,6 +152,7 @@ def test_tables_go_beside_the_run(store: Store) -> None:
     found = done(Job(run_id, made_plan(1).runs[0].spec))
     store.write(run_id, found.record, {}, {"links": parquet(frame), "hops": parquet(frame)})
     assert list(store.arrays(run_id)) == ["links", "hops"]
+    assert list(store.arrays(run_id, ["hops", "layers"])) == ["hops"]
     pd.testing.assert_frame_equal(store.arrays(run_id)["links"], frame)
     assert store.lacks(run_id, ("links", "layers")) == ["layers"]
     path = store.folder / "arrays" / f"{run_id}.links.parquet"
