@@ -49,15 +49,16 @@ class CapKept:
 
     @property
     def relaxed(self) -> NDArray[np.int64]:
-        """Layers above the cap."""
+        """Layers above the cap, relaxed or by the rule that replicas follow."""
         return np.flatnonzero(self.busiest > self.beta * (1 + TOLERANCE))
 
 
 def cap_kept(spec: RunSpec, placed: Placed) -> CapKept | None:
     """Judge a placement by the cap on its loads; None where none was asked for.
 
-    Loads are those the cap was put on: of the run's profile under the replica rule, or of the
-    worst of the training domains, replicas sharing equally.
+    Loads are those of the run's profile under the replica rule -- engines' own rules are searched
+    with replicas that share equally, and may end above the cap --, or of the worst of the training
+    domains, replicas sharing equally.
     """
     table = spec.placement
     if table.beta is None:

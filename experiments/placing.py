@@ -115,7 +115,8 @@ ReplicaRule: TypeAlias = Annotated[
 Previous: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Placement file, or engine's map, to start from: experts move only to save hops."
+        help="Placement file, or engine's map, to start from: experts move only to save hops "
+        "(copies), or to keep --beta."
     ),
 ]
 MaxMoves: TypeAlias = Annotated[

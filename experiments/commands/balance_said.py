@@ -34,25 +34,29 @@ def balance_said(spec: RunSpec, placed: Placed) -> list[str]:
         return _uncapped(spec, placed)
     if spec.placement.beta_price is not None:
         return [_priced(kept, spec.placement.beta_price)]
-    return [_kept(kept, "loads of every domain" if spec.placement.domains else "profile's loads")]
+    return [_kept(kept, spec)]
 
 
-def _kept(kept: CapKept, source: str) -> str:
+def _kept(kept: CapKept, spec: RunSpec) -> str:
     place, relaxed = _name(kept.scope), kept.relaxed
+    source = "loads of every domain" if spec.placement.domains else "profile's loads"
     text = (
-        f"cap {kept.beta:g}, which holds on the {source}: busiest {place} "
+        f"cap {kept.beta:g} on the {source}: busiest {place} "
         f"{kept.busiest.max():.3f} x the mean in the worst layer, {kept.busiest.mean():.3f} on "
         "average over layers"
     )
     if not relaxed.size:
         return text
+    # A layer that nobody allowed to be relaxed is above the cap by the rule that replicas follow:
+    # the search kept it, with replicas that share equally.
+    word, to = ("relaxed", "to") if spec.placement.beta_relax else ("above it", "at")
     named = []
     for at in relaxed[:_SHOWN]:
         proven = "" if kept.least is None else f" (proven: not below {kept.least[at]:.3f})"
-        named.append(f"layer {at} to {kept.busiest[at]:.3f}{proven}")
+        named.append(f"layer {at} {to} {kept.busiest[at]:.3f}{proven}")
     more = f", and {relaxed.size - _SHOWN} more" if relaxed.size > _SHOWN else ""
     many = "1 layer" if relaxed.size == 1 else f"{relaxed.size} layers"
-    return f"{text}; {many} relaxed: {', '.join(named)}{more}"
+    return f"{text}; {many} {word}: {', '.join(named)}{more}"
 
 
 def _priced(kept: CapKept, price: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -175,7 +176,22 @@ def test_an_uncapped_overload_is_warned_of(tiny: Tiny, capsys: pytest.CaptureFix
     capped = said(capsys)
     assert "no --beta was given, which caps it" in loose
     assert "warning" not in capped
-    assert "cap 1.4, which holds on the profile's loads: busiest server" in capped
+    assert "cap 1.4 on the profile's loads: busiest server" in capped
+
+
+def test_layers_above_the_cap_are_not_called_relaxed(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cap kept with replicas that share equally may not hold under the engine's own rule."""
+    asked = ("--policy", "replicated", "--redundant", 8, "--beta", 1.06, "--beta-scope", "gpu")
+    tiny.place(*asked)
+    equal = said(capsys)
+    tiny.place(*asked, "--engine", "sglang")
+    static = said(capsys)
+    assert "cap 1.06 on the profile's loads: busiest GPU" in equal
+    assert "above it" not in equal
+    assert re.search(r"layers? above it: layer \d at \d\.\d{3}", static)
+    assert "relaxed" not in equal + static
 
 
 def test_relaxed_layers_are_named_with_their_proof(
@@ -303,7 +319,7 @@ def test_domains_are_named_and_judged(tiny: Tiny, capsys: pytest.CaptureFixture[
     for name in ("trace", "other"):
         judged = copies_per_token(placed, tiny.tokens(name, odd=True), scope="server")
         assert f"{name}.npz {judged:.3f} (contiguous " in printed
-    assert "which holds on the loads of every domain" in printed
+    assert " on the loads of every domain: busiest" in printed
 
 
 def test_slots_that_are_left_over(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:

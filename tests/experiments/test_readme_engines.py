@@ -98,6 +98,20 @@ def test_commands_on_recorded_files(
             assert float(gained[1]) == pytest.approx(-50, abs=2)
         if command.startswith("worth"):
             assert said.endswith("0 % to gain, leave it")
+    # What the README says of a cap: the same commands with one, another map, and what that gains.
+    again, weigh = (each for each in COMMANDS if "next.json" in each)
+    (cap,) = re.findall(r"`(--beta [^`]*--max-moves \d+)`", SECTION)
+    said_by(again.replace("--max-moves 100", cap), capsys)
+    weighed = said_by(weigh, capsys)
+    moves = re.search(r"(\d+) slots\s+move, and `worth`", SECTION)
+    gain = re.search(r"step, ms │ [\d.]+ │ [\d.]+ │ ([\d.]+) %", weighed)
+    steps = re.search(r"\(([\d.]+) steps of this batch\)$", weighed)
+    assert moves is not None
+    assert f"moves {moves[1]} of 16,704 slots" in weighed
+    assert gain is not None
+    assert float(gain[1]) == pytest.approx(1.1, abs=0.1)
+    assert steps is not None
+    assert float(steps[1]) == pytest.approx(75, rel=0.1)
 
 
 def test_the_flags_are_those_that_place_prints(
