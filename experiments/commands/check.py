@@ -13,6 +13,7 @@ from experiments.maps import PROPOSAL, doubled_slots, how_to_load
 from placement import PlacementError
 from placement.engines import ENGINES, engine, refusal
 from placement.formats import check_loads, guess_map, map_format
+from placement.formats.trtllm import updates_per_iter
 from workloads import model
 from workloads.readers.any_file import guess_load
 from workloads.readers.peek import peek
@@ -181,6 +182,13 @@ def _say(file: Path, form: MapFormat, placement: Placement, *, accepted: bool) -
     hint = how_to_load(form, file, placement)
     if accepted and hint:
         console.print(hint, soft_wrap=True)
+    updates = updates_per_iter(file) if form.name == "trtllm" else 0
+    if updates:
+        console.print(
+            f"layer_updates_per_iter is {updates} in this file: TensorRT-LLM would move experts as "
+            "it runs, and not keep the map",
+            soft_wrap=True,
+        )
 
 
 def _judge(file: Path, own: str | None, verdicts: list[Verdict]) -> None:

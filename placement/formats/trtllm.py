@@ -39,6 +39,20 @@ def _parse(file: Path, model: MoEModel) -> SlotMap:
     return SlotMap.of_rows(rows, names)
 
 
+def updates_per_iter(file: Path) -> int:
+    """Return how many layers TensorRT-LLM rebalances an iteration, of a file that can be read.
+
+    Raises
+    ------
+    WorkloadError, PlacementError
+        It cannot be read.
+    """
+    document = check_keys(
+        parse_yaml(read_text_file(file)), required=[SLOTS, ASSIGNMENTS], optional=[UPDATES]
+    )
+    return integer(document.get(UPDATES, 0), UPDATES)
+
+
 def _check_layers(table: dict[Any, Any], model: MoEModel) -> None:
     """See that the keys are the MoE layers by their absolute numbers, no more and no less."""
     moe = model.moe_layers

@@ -380,3 +380,19 @@ def test_damage_is_named_before_the_format_is_asked_for(
             assert said in capsys.readouterr().err
     assert status(["check", str(file), "--model", "DeepSeek-R1", "--from", "topomoe"]) == 2
     assert "stands twice in an object" in capsys.readouterr().out
+
+
+def test_check_says_when_trtllm_would_not_keep_the_map(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file whose layers are updated is accepted, and is not said to keep its map."""
+    map_ = sglang(here / "map.json")
+    assert run("convert", map_, here / "map.yaml", "--ranks", 8) == 0
+    file, check = here / "map.yaml", ("check", here / "map.yaml", "--ranks", 8)
+    said = "TensorRT-LLM would move experts"
+    capsys.readouterr()
+    assert run(*check) == 0
+    assert said not in capsys.readouterr().out
+    file.write_text(file.read_text().replace("per_iter: 0", "per_iter: 2"))
+    assert run(*check) == 0
+    assert f"layer_updates_per_iter is 2 in this file: {said}" in capsys.readouterr().out
