@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from experiments.errors import ExperimentError
 from experiments.workload_file import read_workload
@@ -110,23 +112,42 @@ def domain_judged(shape: MoEModel, path: Path) -> RoutingTrace:
 
 
 def _recorded_trace(shape: MoEModel, path: Path, tokens: int | None) -> Workload:
-    recorded = _recorded(shape, path)
-    if recorded.sequences < 2:
-        raise ExperimentError(
-            f"{path}: one sequence only; a profile and a judged trace need two: say in an npz file "
-            "where sequences end (seq_lens), or count it (topomoe convert --to sglang-load) for "
-            "--load"
-        )
-    fitted, judged = recorded.split()
+    fitted, judged, source, which = _parts(_recorded(shape, path), path)
     tokens = tokens or min(DEFAULT_TOKENS, judged.tokens)
     if tokens > judged.tokens:
         raise ExperimentError(
-            f"{path}: {tokens} tokens asked for; its odd sequences, which are judged, hold "
+            f"{path}: {tokens} tokens asked for; its {which}, which is judged, holds "
             f"{judged.tokens}"
         )
     return Workload(
-        profile=_counted(fitted), trace=judged.head(tokens), source=path.name, deviation=0.0
+        profile=_counted(fitted), trace=judged.head(tokens), source=source, deviation=0.0
     )
+
+
+def _parts(
+    recorded: RoutingTrace | StoredTrace, path: Path
+) -> tuple[RoutingTrace | StoredTrace, RoutingTrace | StoredTrace, str, str]:
+    """Return what is fitted, what is judged, and what captions and messages call them.
+
+    Even and odd sequences; of a single sequence, as an engine hands out for one request, the
+    halves.
+    """
+    if recorded.sequences > 1:
+        return *recorded.split(), path.name, "part of odd sequences"
+    whole = recorded.trace() if isinstance(recorded, StoredTrace) else recorded
+    if whole.tokens < 2:
+        raise ExperimentError(f"{path}: one token only; a profile and a judged trace need two")
+    middle = whole.tokens // 2
+    first, second = (_slice(whole, part) for part in (slice(middle), slice(middle, None)))
+    source = f"{path.name} (one sequence: first half fitted, second judged)"
+    return first, second, source, "second half"
+
+
+def _slice(trace: RoutingTrace, tokens: slice) -> RoutingTrace:
+    """Return some tokens of a trace of one sequence."""
+    topk = trace.topk[tokens]
+    phase = None if trace.phase is None else trace.phase[tokens]
+    return replace(trace, topk=topk, seq_lens=np.array([len(topk)], dtype=np.int32), phase=phase)
 
 
 def _recorded(shape: MoEModel, path: Path) -> RoutingTrace | StoredTrace:

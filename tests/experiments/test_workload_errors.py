@@ -33,11 +33,31 @@ def test_an_expert_too_hot_to_draw(tmp_path: Path) -> None:
         load_workload("DeepSeekMoE-16B", WorkloadSpec(load=str(path)), 8)
 
 
-def test_one_sequence_only(tmp_path: Path) -> None:
-    """A trace that cannot be split is named by its path, with what to do instead."""
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_single_sequence_is_halved(tmp_path: Path, *, stored: bool) -> None:
+    """Its first half makes the profile and its second is judged, and captions say so."""
+    rng = np.random.default_rng(0)
+    topk = np.argsort(rng.random((7, 27, 64)), axis=2)[:, :, :6]
+    path = tmp_path / ("one.trace" if stored else "one.npy")
+    if stored:
+        with TraceWriter(path, model="x", experts=64, layers=27, top_k=6, source="made") as out:
+            out.append(topk, seq_lens=np.array([7]))
+    else:
+        np.save(path, topk)
+    found = load_workload("DeepSeekMoE-16B", WorkloadSpec(trace=str(path)), None)
+    assert found.profile.choices is not None
+    assert found.profile.choices.tolist() == topk[:3].tolist()
+    assert found.trace.topk.tolist() == topk[3:].tolist()
+    assert found.source.endswith("(one sequence: first half fitted, second judged)")
+    with pytest.raises(ExperimentError, match="5 tokens asked for; its second half, which is "):
+        load_workload("DeepSeekMoE-16B", WorkloadSpec(trace=str(path)), 5)
+
+
+def test_one_token_only(tmp_path: Path) -> None:
+    """A trace that cannot be split is named by its path."""
     path = tmp_path / "one.npz"
-    np.savez(path, topk_ids=np.tile(np.arange(6), (4, 27, 1)), seq_lens=np.array([4]))
-    with pytest.raises(ExperimentError, match=rf"{path}: one sequence only.*seq_lens.*--load"):
+    np.savez(path, topk_ids=np.tile(np.arange(6), (1, 27, 1)), seq_lens=np.array([1]))
+    with pytest.raises(ExperimentError, match=rf"{path}: one token only; a profile and a judged"):
         load_workload("DeepSeekMoE-16B", WorkloadSpec(trace=str(path)), None)
 
 
