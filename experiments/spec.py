@@ -274,7 +274,7 @@ class NetworkSpec(Table):
     routing
         ``shares`` (equal ECMP split, not on packet), or one path a flow: ``hash`` (seeded),
         ``dmodk`` (fat-trees), ``minimal``, ``valiant`` and ``ugal`` (dragonflies); see
-        `topologies.Router`.
+        `topologies.Router`. By default ``hash`` on packet, ``shares`` elsewhere.
     seed
         Of the path hash and of the issue order ``random``.
     steps
@@ -290,6 +290,13 @@ class NetworkSpec(Table):
     steps: Steps = 100
     chunk_bytes: ChunkBytes = 4096
     order: Literal["interleaved", "shifted", "destination", "random"] = "interleaved"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _packet_hashes(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("kind") == "packet":
+            return {"routing": "hash"} | data
+        return data
 
     @model_validator(mode="after")
     def _single_path(self) -> NetworkSpec:

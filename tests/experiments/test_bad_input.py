@@ -192,7 +192,6 @@ def test_a_time_that_is_none(refuses: Any, at_s: str, message: str) -> None:
         (with_values(network__chunk_bytes=0), "network.chunk_bytes: Input should be greater"),
         (with_values(network__chunk_bytes=-4096), "or equal to 1, got -4096"),
         (with_values(network__chunk_bytes=0.5), "should be a valid integer, got 0.5"),
-        (with_values(network={"kind": "packet"}), "packet network sends a chunk over one path"),
         (
             with_values(network={"kind": "packet", "routing": "shares"}),
             "cannot split it as 'shares' does; set routing = \"hash\"",

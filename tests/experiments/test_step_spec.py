@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments.cli import status
+from experiments.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,3 +132,12 @@ def test_tokens_and_requests_are_not_both_given(
     path.write_text(f'tokens = 64\n{RUN}[step]\ngpu = "H800"\nrequests_per_gpu = 1\n')
     assert status(["simulate", str(path)]) == 2
     assert "give 'tokens' or step.requests_per_gpu, not both" in capsys.readouterr().err
+
+
+def test_packets_are_hashed_unless_told_otherwise() -> None:
+    """Packet cannot split a chunk as `shares` does, so that its default is `hash`."""
+    assert NetworkSpec(kind="packet").routing == "hash"
+    assert NetworkSpec(kind="packet", routing="dmodk").routing == "dmodk"
+    assert NetworkSpec(kind="fluid").routing == NetworkSpec().routing == "shares"
+    with pytest.raises(ValueError, match="cannot split it as 'shares' does"):
+        NetworkSpec(kind="packet", routing="shares")
