@@ -51,12 +51,13 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.fixture
 def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Count what advances the kernels, and what counts the bytes of analytic."""
+    """Count what advances the kernels, and what finds the links of messages."""
     calls: list[str] = []
     places: tuple[tuple[Any, str], ...] = (
         (_fluid_kernel, "advance"),
         (_packet_kernel, "advance"),
         (Router, "link_bytes"),
+        (Router, "paths"),
     )
     for holder, name in places:
         monkeypatch.setattr(holder, name, counted(getattr(holder, name), calls))

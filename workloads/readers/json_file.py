@@ -21,15 +21,17 @@ MAX_FILE_BYTES = 256 << 20
 """Largest text file that is parsed; JSON takes several times its size in memory."""
 
 
-def read_text_file(file: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
+def read_text_file(file: Path, *, limit: int | None = None) -> bytes:
     """Return the content of a file of limited size.
 
     Raises
     ------
     WorkloadError
-        It cannot be read, is no regular file, or is larger than `limit` bytes; one line without the
+        It cannot be read, is no regular file, or is larger than `limit` bytes
+        (`MAX_FILE_BYTES` by default); one line without the
         file's name, as all errors here.
     """
+    limit = MAX_FILE_BYTES if limit is None else limit
     try:
         check_regular(file)
         with file.open("rb") as stream:
