@@ -159,9 +159,9 @@ def test_markdown() -> None:
 
 def test_latex() -> None:
     """The same in LaTeX; what TeX would read as commands is escaped."""
-    page = comparison_latex(compared(table(5, ("ilp-load", r"my_{50%} & \co $x$"))))
+    page = comparison_latex(compared(table(5, ("ilp-load", r"my_{50%} & \co $x$ <2"))))
     assert r"\begin{tabular}{lr}" in page
-    assert r"my\_\{50\%\} \& \textbackslash{}co \$x\$ & $62.0 \pm " in page
+    assert r"my\_\{50\%\} \& \textbackslash{}co \$x\$ \textless{}2 & $62.0 \pm " in page
     assert r"ilp-load & $\mathbf{52.0} \pm " in page
     assert r"^{\dagger}$ \\" in page
     assert page.count("{") == page.count("}")

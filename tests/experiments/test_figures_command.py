@@ -49,7 +49,7 @@ def test_figures_of_a_store(store: Path, capsys: pytest.CaptureFixture[str]) -> 
     pages = {path.stem for path in folder.glob("*.pdf")}
     assert pages == {"hops", "link-map", "link-cdf", "time", "solve-time", "layers"}
     assert {path.stem for path in folder.glob("*.png")} == pages
-    assert "not drawn: figure tradeoff: runs: column 'tpot_s' holds nan" in said
+    assert "not drawn: figure tradeoff: runs: none has a time per output token" in said
     assert "not drawn: figure drift: runs: none with a workload.load" in said
     assert "6 figures, 15 files written to" in said
     captions = (folder / "figures.md").read_text()
@@ -76,7 +76,7 @@ def test_one_figure_elsewhere(store: Path, tmp_path: Path) -> None:
         (["--where", "cluster"], "--where cluster: expected column=value"),
         (["--where", "a=1", "--where", "a=2"], "--where a is given twice"),
         (["--over", "seed"], "--over seed: no such column; allowed: "),
-        (["--figure", "tradeoff"], "figure tradeoff: runs: column 'tpot_s' holds nan"),
+        (["--figure", "tradeoff"], "figure tradeoff: runs: none has a time per output token"),
         (["--figure", "hops", "--figure", "drift"], "figure drift: runs: none with a workload"),
     ],
 )

@@ -439,6 +439,13 @@ def test_no_number(name: str) -> None:
         draw(rows, venue=ACM)
 
 
+def test_times_per_token_need_a_gpu() -> None:
+    """Runs without a time per output token are told the key that gives one."""
+    none = labelled(runs_table()).assign(tpot_s=None)
+    with pytest.raises(FigureError, match=r"none has a time per output token; .* step\.gpu"):
+        tradeoff.figure(none, venue=ACM)
+
+
 def test_too_many_panels() -> None:
     """More places than one figure shows are refused, saying how to choose."""
     many = pd.concat([runs_table((f"cluster {i}",)) for i in range(13)], ignore_index=True)

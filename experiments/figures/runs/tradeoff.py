@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.lines import Line2D
 
+from experiments.errors import FigureError
 from experiments.figures.runs.panels import (
     ERROR_BAR,
     at,
@@ -51,8 +52,11 @@ def figure(runs: pd.DataFrame, *, venue: Venue) -> Figure:
     Raises
     ------
     FigureError
-        If a column or a number is missing, or there are too many panels.
+        If a column or a number is missing, as the time is without ``step.gpu``, or there are too
+        many panels.
     """
+    if TIME in runs.columns and runs[TIME].isna().all():
+        raise FigureError("runs: none has a time per output token; expected runs with step.gpu")
     rows = fit(runs, "runs", [HOPS, BALANCE, TIME])
     figures = {name: means(rows, name) for name in (HOPS, BALANCE, TIME)}
     looks = policy_styles(rows["series"])
