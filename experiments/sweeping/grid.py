@@ -135,6 +135,8 @@ def _base(base: Any, path: Path) -> dict[str, Any]:
 
 def _grid(content: dict[str, Any], where: str) -> Iterator[Axis]:
     table = _table(content.get("grid", {}), f"{where}: grid")
+    if "grid" in content and not table:
+        raise ExperimentError(f"{where}: grid: has no axis; expected key = [values]")
     for key, values in flat(table):
         steps = _values(key, values, f"{where}: grid")
         yield Axis("grid", tuple({key: value} for value in steps))

@@ -150,6 +150,7 @@ def test_own_policies_are_content_too(
         ("[grid]\ntokens.x = [1]\n", "'tokens' is no table"),
         ("[grid]\ntokens = 5\n", "axis 'tokens' is 5; expected a list of values"),
         ("[grid]\ntokens = []\n", "axis 'tokens' is empty"),
+        ("[grid]\n", "grid: has no axis; expected key"),
         ('[grid]\ntokens = ["many"]\n', "run with tokens=many: tokens: .*integer"),
         ("[grid]\nplacement.beta = [0.5]\n", r"run with placement\.beta=0\.5: placement\.beta"),
         ('[grid]\ncluster = ["pisa"]\n', "run with cluster=pisa: unknown cluster 'pisa'"),
