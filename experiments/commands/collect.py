@@ -8,6 +8,7 @@ from experiments.atomic import check_destinations, write_atomic
 from experiments.commands.show import console
 from experiments.errors import ExperimentError
 from experiments.sweeping.collecting import collect
+from experiments.sweeping.progress import counted
 from experiments.sweeping.store import open_store
 from experiments.sweeping.work import parquet
 
@@ -31,9 +32,11 @@ def run(folder: Path, *, out: Path | None, provenance: bool) -> None:
         raise ExperimentError(f"{folder}: has no run that is done; expected at least one")
     write_atomic(target, _written(table, target.suffix))
     failed = len(store.failed_ids())
-    rest = f"; {failed} failed ones are not in it" if failed else ""
+    verb = "is" if failed == 1 else "are"
+    rest = f"; {counted(failed, 'failed run')} {verb} not in it" if failed else ""
     console.print(
-        f"{len(table)} runs, {len(table.columns)} columns written to {target}{rest}", soft_wrap=True
+        f"{counted(len(table), 'run')}, {len(table.columns)} columns written to {target}{rest}",
+        soft_wrap=True,
     )
 
 

@@ -13,6 +13,7 @@ from experiments.report.differences import differences, reference_of
 from experiments.report.page import Page
 from experiments.report.runs import rename
 from experiments.report.summary import findings, scope
+from experiments.sweeping.progress import counted
 from experiments.sweeping.store import open_store
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def run(
     for line in _lines(page):
         console.print(line, soft_wrap=True)
     console.print(
-        f"report of {len(page.runs):,} runs, {len(html) / 1e6:.2f} MB: {out}", soft_wrap=True
+        f"report of {counted(len(page.runs), 'run')}, {len(html) / 1e6:.2f} MB: {out}",
+        soft_wrap=True,
     )
 
 

@@ -13,7 +13,7 @@ from experiments.sweeping.grid import read_sweep
 from experiments.sweeping.keys import parse_settings
 from experiments.sweeping.lane import Limits
 from experiments.sweeping.plan import Plan, plan
-from experiments.sweeping.progress import counts, watcher
+from experiments.sweeping.progress import counted, counts, watcher
 from experiments.sweeping.store import MARK, create_store, open_store
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def _means(options: dict[str, Any], workers: int, limits: Limits) -> AbstractCon
 def _dry_run(found: Plan, out: Path, options: dict[str, Any]) -> None:
     """Print the runs, their number, and how long they may take."""
     store = open_store(out) if (out / MARK).exists() else None
-    done = set(store.ids()) if store is not None else set()
-    failed = set(store.failed_ids()) if store is not None else set()
+    done, failed = _ended(found, store) if store is not None else (set(), set())
     states = {True: "done", False: "to do"}
     for each in found.runs:
         state = "failed" if each.run_id in failed else states[each.run_id in done]
@@ -85,14 +84,24 @@ def _dry_run(found: Plan, out: Path, options: dict[str, Any]) -> None:
     todo = [each for each in found.runs if each.run_id not in done]
     if not options["retry_failed"]:
         todo = [each for each in todo if each.run_id not in failed]
-    console.print(f"{len(found.runs)} runs{_repeats(found)}, {len(todo)} to do")
+    console.print(f"{counted(len(found.runs), 'run')}{_repeats(found)}, {len(todo)} to do")
     if todo:
         workers = None if options["scheduler"] else options["workers"] or default_workers()
         console.print(estimate(todo, store, workers), soft_wrap=True)
 
 
+def _ended(found: Plan, store: Store) -> tuple[set[str], set[str]]:
+    """Return the runs that a sweep would not do again, and those that failed."""
+    ids = [each.run_id for each in found.runs]
+    done = {run_id for run_id in ids if store.holds(run_id, found.tables)}
+    return done, set(store.failed_ids()) - done
+
+
 def _repeats(found: Plan) -> str:
-    return f" ({found.repeats} more combinations repeat one of them)" if found.repeats else ""
+    if not found.repeats:
+        return ""
+    verb = "repeats" if found.repeats == 1 else "repeat"
+    return f" ({counted(found.repeats, 'more combination')} {verb} one of them)"
 
 
 def _conclude(tally: Tally, store: Store) -> None:

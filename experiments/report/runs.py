@@ -94,7 +94,7 @@ def shown(value: Any) -> str:
 
 
 def _read(store: Store, run_id: str) -> ReportRun:
-    record = store.read(run_id)
+    record = store.read_done(run_id)
     spec = {
         key: json.dumps(value) if isinstance(value, list | dict) else value
         for key, value in flat(record.spec)

@@ -49,7 +49,7 @@ def collect(
 
     rows = []
     for run_id in store.ids() if runs is None else runs:
-        row = run_row(store.read(run_id))
+        row = run_row(store.read_done(run_id))
         if provenance:
             about = store.provenance(run_id)
             row |= {f"provenance.{name}": about.get(name) for name in PROVENANCE}

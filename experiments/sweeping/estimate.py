@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.errors import ExperimentError
-from experiments.sweeping.progress import duration
+from experiments.sweeping.progress import counted, duration
 from experiments.workload import DEFAULT_TOKENS
 from workloads import model
 
@@ -41,12 +41,13 @@ def estimate(todo: Sequence[Planned], store: Store | None, workers: int | None) 
     known = {} if store is None else stored_seconds(store)
     total = sum(known.get(kind(run.spec)) or guess_s(run.spec) for run in todo)
     told = sum(kind(run.spec) in known for run in todo)
-    basis = f"as runs like {told} of them took that are stored" if told else "guessed from sizes"
+    basis = f"as stored runs like {told} of them took" if told else "guessed from sizes"
     if told < len(todo):
         basis += ", right within a few times at best: policies that search take their own time"
     if workers is None:
         return f"about {duration(total)} of a worker's time, {basis}"
-    return f"about {duration(total / min(workers, len(todo)))} on {workers} workers, {basis}"
+    seconds = total / min(workers, len(todo))
+    return f"about {duration(seconds)} on {counted(workers, 'worker')}, {basis}"
 
 
 def kind(spec: RunSpec) -> tuple[str, ...]:

@@ -34,6 +34,11 @@ def counts(tally: Tally) -> str:
     return ", ".join(parts)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Write seconds as people say them."""
     if seconds < 1:

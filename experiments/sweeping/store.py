@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STORE_FORMAT, PROVENANCE_FORMAT = "topomoe-store", "topomoe-provenance"
 MARK = "topomoe-store.json"
 FOLDERS = ("runs", "provenance", "arrays", "failed")
+_WORKING = (*FOLDERS, "claims", "owners")
+"""What a sweep writes into."""
 
 
 class WriteError(ExperimentError):
@@ -89,6 +91,13 @@ class Store:
             raise DamagedError(f"{path}: holds the run {record.run_id}; expected that of its name")
         return record
 
+    def read_done(self, run_id: str) -> Record:
+        """Read a run for somebody who will not do it again; the errors are those of `read`."""
+        try:
+            return self.read(run_id)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; the same sweep sets it aside and runs it again") from None
+
     def provenance(self, run_id: str) -> dict[str, Any]:
         """Read how a run came about; the errors are those of `read`."""
         path = self._path("provenance", run_id)
@@ -106,6 +115,22 @@ class Store:
         except (ExperimentError, KeyError):
             written = {}
         return [name for name in tables if not self._as_written(run_id, name, written)]
+
+    def holds(self, run_id: str, tables: tuple[str, ...]) -> bool:
+        """Return whether a run is there, whole and with these tables.
+
+        Raises
+        ------
+        VersionError
+            If it is of another version.
+        """
+        try:
+            if self.has(run_id):
+                self.read(run_id)
+                return not self.lacks(run_id, tables)
+        except DamagedError:
+            pass
+        return False
 
     def _as_written(self, run_id: str, name: str, written: Mapping[str, int]) -> bool:
         path = self._array(run_id, name)
@@ -137,7 +162,9 @@ class Store:
                 try:
                     tables[name] = pd.read_parquet(path)
                 except (OSError, ValueError) as error:
-                    raise DamagedError(f"{path}: is no Parquet file: {error}") from error
+                    raise DamagedError(
+                        f"{path}: is no Parquet file; remove it, and the same sweep makes it anew"
+                    ) from error
         return tables
 
     def write(
@@ -216,7 +243,6 @@ def create_store(folder: Path) -> Store:
     """
     if (folder / MARK).exists():
         store = open_store(folder)
-        check_destinations([folder / "runs" / "new"])
     else:
         check_destinations([folder / MARK])
         # Another sweep may be making it.
@@ -230,8 +256,14 @@ def create_store(folder: Path) -> Store:
             )
         write_atomic(folder / MARK, _json({"format": STORE_FORMAT, "version": VERSION}))
         store = Store(folder)
-    for name in FOLDERS:
-        (folder / name).mkdir(exist_ok=True)
+    try:
+        for name in _WORKING:
+            (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise ExperimentError(
+            f"{error.filename}: cannot be made a folder: {error.strerror}"
+        ) from error
+    check_destinations([folder / name / "new" for name in _WORKING])
     return store
 
 

@@ -91,7 +91,7 @@ def test_the_same_bytes_however_it_ran(sweep_file: Path, tmp_path: Path) -> None
     assert store.arrays(run)["layers"]["layer"].tolist() == list(range(26))
     # A stored run tells how long the next one like it takes.
     todo = plan(read_sweep(sweep_file, {"tokens": 8})).runs
-    assert "as runs like 4 of them took" in estimate(todo, store, 2)
+    assert "as stored runs like 4 of them took" in estimate(todo, store, 2)
 
 
 def test_figures_are_those_of_simulate_and_place(sweep_file: Path, tmp_path: Path) -> None:
@@ -202,6 +202,32 @@ def test_failed_runs_are_status_1(
     said = capsys.readouterr().out
     assert said.count("  failed  ") == 4
     assert "8 runs, 0 to do" in said
+
+
+def test_a_dry_run_knows_what_a_sweep_would_do_again(
+    sweep_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged run and one that lost a table are to do; readers say how damage is mended."""
+    out = tmp_path / "store"
+    words = ["sweep", str(sweep_file), "--out", str(out), "--workers", "1"]
+    assert status(words) == 0
+    one, two, *_ = open_store(out).ids()
+    damaged = out / "runs" / f"{one}.json"
+    damaged.write_bytes(b"")
+    (out / "arrays" / f"{two}.links.parquet").unlink()
+    capsys.readouterr()
+    assert status([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "4 runs, 2 to do" in said
+    assert "on 1 worker, " in said
+    assert damaged.read_bytes() == b""
+    for reader, target in (("collect", "new.csv"), ("report", "new.html"), ("figures", "new")):
+        assert status([reader, str(out), "--out", str(tmp_path / target)]) == 2
+        error = capsys.readouterr().err
+        assert f"{one}.json: is no JSON" in error
+        assert "the same sweep sets it aside and runs it again" in error
+    assert status(words) == 0
+    assert "4 of 4 done (2 before)" in capsys.readouterr().out
 
 
 def test_what_collect_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,7 +158,7 @@ def test_tables_go_beside_the_run(store: Store) -> None:
     path = store.folder / "arrays" / f"{run_id}.links.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     assert store.lacks(run_id, ("links", "hops")) == ["links"]
-    with pytest.raises(DamagedError, match=r"links\.parquet: is no Parquet file"):
+    with pytest.raises(DamagedError, match=r"links\.parquet: is no Parquet file; remove it"):
         store.arrays(run_id)
 
 
@@ -271,3 +271,14 @@ def test_write_errors_are_those_of_the_store(store: Store) -> None:
     (store.folder / "runs").write_text("")
     with pytest.raises(WriteError, match="cannot be written"):
         store.write(run_id, "", {}, {})
+
+
+@pytest.mark.parametrize("name", ["runs", "provenance", "arrays", "failed", "claims", "owners"])
+def test_every_folder_is_seen_to_before_the_work(store: Store, name: str) -> None:
+    """A folder of a store that takes no files is named before the first run is done."""
+    folder = store.folder / name
+    folder.rmdir()
+    folder.write_text("in the way")
+    with pytest.raises(ExperimentError, match=f"{name}: cannot be made a folder") as caught:
+        create_store(store.folder)
+    assert len(str(caught.value).splitlines()) == 1
