@@ -10,6 +10,7 @@ from experiments.errors import ExperimentError
 from experiments.report.differences import corrected, paired
 from experiments.report.measures import MEASURES
 from experiments.report.runs import SEEDS, read_runs, shown, varying
+from experiments.sweeping.progress import counted
 from experiments.sweeping.store import open_store
 
 if TYPE_CHECKING:
@@ -92,10 +93,14 @@ def answer(one: Side, two: Side, measure: Measure) -> Answer:
     Raises
     ------
     ExperimentError
-        If no run of one side has a counterpart on the other, or one has several.
+        If no run of one side has a counterpart on the other but itself, or one has several.
     """
     treated, keys = _told_apart(one, two)
     pairs = _pairs(one, two, keys)
+    if all(first.run_id == second.run_id for first, second in pairs):
+        raise ExperimentError(
+            f"--compare {one.name} {two.name}: the same runs on both sides; expected alternatives"
+        )
     rows = _rows(pairs, keys, (one.name, two.name), measure)
     if not rows:
         raise ExperimentError(f"--metric {measure.key}: these runs do not have it on both sides")
@@ -237,7 +242,7 @@ def _details(
         if not key.startswith("sha256.") and first.spec.get(key) != second.spec.get(key)
     ]
     lines = [
-        f"A is {one.name}, B is {two.name}; {len(pairs)} pairs of runs.",
+        f"A is {one.name}, B is {two.name}; {counted(len(pairs), 'pair')} of runs.",
         f"What differs: {'; '.join(said) if said else 'nothing but what the files hold'}.",
     ]
     other = [key for key in treated if key.startswith(_TOKENS)]
@@ -247,6 +252,10 @@ def _details(
             "A difference may come of that."
         )
     if unpaired:
-        lines.append(f"{unpaired} runs have no counterpart on the other side and do not count.")
+        verbs = ("has", "does") if unpaired == 1 else ("have", "do")
+        lines.append(
+            f"{counted(unpaired, 'run')} {verbs[0]} no counterpart on the other side and "
+            f"{verbs[1]} not count."
+        )
     lines.append("What moving the experts costs, topomoe worth says.")
     return tuple(lines)

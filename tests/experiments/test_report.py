@@ -219,6 +219,8 @@ def test_other_work_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["STORE", "--compare", "round-robin", "magic"], "has no such run, policy or placement"),
         (["STORE", "--compare", "contiguous", "round-robin", "--reference", "x"], "goes without"),
         (["--compare", "STORE", "nowhere"], "is no store of runs"),
+        (["STORE", "--compare", "contiguous", "contiguous"], "the same runs on both sides"),
+        (["--compare", "STORE", "STORE"], "the same runs on both sides"),
     ],
 )
 def test_bad_input(
