@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from experiments.errors import ExperimentError
 from experiments.sweeping.keys import flat
+from experiments.sweeping.record import VersionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,7 +33,8 @@ def collect(
     runs
         Ids of those wanted; by default all, sorted.
     provenance
-        Whether to add the columns ``provenance.run_s`` and so on; see `PROVENANCE`.
+        Whether to add the columns ``provenance.run_s`` and so on, None where lost; see
+        `PROVENANCE`.
 
     Returns
     -------
@@ -51,10 +54,20 @@ def collect(
     for run_id in store.ids() if runs is None else runs:
         row = run_row(store.read_done(run_id))
         if provenance:
-            about = store.provenance(run_id)
+            about = _provenance(store, run_id)
             row |= {f"provenance.{name}": about.get(name) for name in PROVENANCE}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _provenance(store: Store, run_id: str) -> dict[str, Any]:
+    """Return how a run came about; nothing where that is lost, for its figures are whole."""
+    try:
+        return store.provenance(run_id)
+    except VersionError:
+        raise
+    except ExperimentError:
+        return {}
 
 
 def run_row(record: Record) -> dict[str, Any]:

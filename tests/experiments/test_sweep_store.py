@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from sweep_stub import Notes, done, drive, made_plan
@@ -282,3 +283,17 @@ def test_every_folder_is_seen_to_before_the_work(store: Store, name: str) -> Non
     with pytest.raises(ExperimentError, match=f"{name}: cannot be made a folder") as caught:
         create_store(store.folder)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", None])
+def test_lost_provenance_is_none(store: Store, damage: bytes | None) -> None:
+    """A run whose provenance is damaged or gone is collected with its figures, and without that."""
+    one, two = put(store, 2)
+    path = store.folder / "provenance" / f"{one}.json"
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    table = collect(store, provenance=True).set_index("run")
+    assert table["value"].notna().all()
+    assert np.isnan(table.loc[one, "provenance.run_s"])
+    assert table.loc[two, "provenance.run_s"] == 0.01
