@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import ExperimentError
+from experiments.sweeping.record import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.report.runs import ReportRun
+    from experiments.sweeping.store import Store
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,9 +41,7 @@ def provenance(runs: Sequence[ReportRun]) -> Provenance:
     records = {run.run_id: _record(run) for run in runs}
     stores = list({str(run.store.folder): run.store for run in runs}.values())
     failed = [
-        (run_id, _message(store.failure(run_id)))
-        for store in stores
-        for run_id in store.failed_ids()
+        (run_id, _failure(store, run_id)) for store in stores for run_id in store.failed_ids()
     ]
     started, host, seconds = (
         {run_id: _cell(record, key) for run_id, record in records.items()}
@@ -55,6 +55,14 @@ def _record(run: ReportRun) -> dict[str, Any]:
         return run.store.provenance(run.run_id)
     except ExperimentError:
         return {}
+
+
+def _failure(store: Store, run_id: str) -> str:
+    """Say why a run failed, or that this is lost: it hides nothing that is done."""
+    try:
+        return _message(store.failure(run_id))
+    except DamagedError:
+        return "its reason is damaged"
 
 
 def _message(failure: dict[str, Any]) -> str:

@@ -308,6 +308,13 @@ def test_failed_and_forgotten_runs(tmp_path: Path) -> None:
     assert "memory: took 9 GB &lt;b&gt;" in html
     assert html.count("0.50 s") == 3
 
+    # A reason that cannot be read does not hide what is done.
+    (store.folder / "failed" / f"{'e' * 64}.json").write_text("{")
+    assert status(["report", str(store.folder), "--out", str(out)]) == 0
+    html = out.read_text()
+    assert "2 runs failed" in html
+    assert "its reason is damaged" in html
+
 
 def test_a_page_too_large_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
