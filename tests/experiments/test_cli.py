@@ -201,7 +201,10 @@ def test_wrong_input_is_one_line_and_status_2(
         (("tokens = 64", "tokens = -1"), "tokens: Input should be greater than or equal to 1"),
         (("tokens = 64", 'tokens = "many"'), "tokens: Input should be a valid integer"),
         (("tokens = 64", "colour = 1"), "unknown key 'colour'; allowed: model, cluster, tokens"),
-        (('routing = "hash"', ""), "network: the packet network sends a chunk over one path"),
+        (
+            ('routing = "hash"', 'routing = "shares"'),
+            "network: the packet network sends a chunk over one path",
+        ),
         (('routing = "hash"', 'ruting = "hash"'), "unknown key 'ruting'; allowed: kind, routing"),
         (("seed = 3", 'load = "a"\ntrace = "b"'), "give 'load' or 'trace', not both"),
         (('policy = "greedy-load"', 'file = "gone.json"'), "gone.json: cannot be read"),
