@@ -10,17 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from warnings import catch_warnings, simplefilter
 
+from topologies.cable_file import CableFile
 from topologies.checks import shown
-from topologies.edge_list import split_rows
 from topologies.errors import TopologyError
 from topologies.graph import from_networkx
-from topologies.links import NVLINK_BANDWIDTH_BPS, NVLINK_LATENCY_S, ServerLinks
-from topologies.parameters import resolved
-from topologies.source import fingerprint, read_bytes
-from topologies.wiring import Cable, cable, wire
+from topologies.source import read_bytes
+from topologies.wiring import Cable, cable
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -29,57 +27,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GraphFile:
+class GraphFile(CableFile):
     """Parameters of a cluster whose links stand in a GraphML file.
 
     Attributes
     ----------
     file
         The GraphML file.
-    sha256
-        Of its content; found out where it is not given, and refused where it differs.
-    rail_rule, nvlink_bandwidth_Bps, nvlink_latency_s
-        As in `Edges`, for graphs drawn by hand; a graph of `to_networkx` brings its own.
+    sha256, rail_rule, nvlink_bandwidth_Bps, nvlink_latency_s
+        As in `CableFile`; the last three for graphs drawn by hand, for one of `to_networkx` brings
+        its own.
     """
 
     builder: ClassVar[str] = "graphml"
 
-    file: str
-    sha256: str | None = None
-    rail_rule: str = "direct"
-    nvlink_bandwidth_Bps: float = NVLINK_BANDWIDTH_BPS  # noqa: N815  bytes per second
-    nvlink_latency_s: float = NVLINK_LATENCY_S
-
-    def __post_init__(self) -> None:
-        """Refuse rates out of range, and a file that cannot be read or has changed."""
-        self._links({})
-        object.__setattr__(self, "sha256", fingerprint(self.file, self.sha256))
-
-    def build(self, name: str | None = None) -> Cluster:
+    def read(self, name: str) -> Cluster:
         """Read the file and return the cluster; one of `to_networkx` keeps its name."""
-        fingerprint(self.file, self.sha256)
-        try:
-            graph = read_graphml(Path(self.file))
-            if graph.is_directed():
-                return from_networkx(graph)
-            said = {"name": name or self.builder, "builder": self.builder}
-            cards, rates, cables = split_rows(_rows(graph))
-            return wire(
-                self._links(rates),
-                cards,
-                cables,
-                rail_rule=self.rail_rule,
-                said=said | {"parameters": resolved(self)},
-            )
-        except TopologyError as error:
-            raise TopologyError(f"{self.file}: {error}") from None
-
-    def _links(self, of_cards: dict[str, Any]) -> ServerLinks:
-        return ServerLinks(
-            nvlink_bandwidth_Bps=self.nvlink_bandwidth_Bps,
-            nvlink_latency_s=self.nvlink_latency_s,
-            **of_cards,
-        )
+        graph = read_graphml(Path(self.file))
+        return from_networkx(graph) if graph.is_directed() else self.wired(_rows(graph), name)
 
 
 def read_graphml(path: Path) -> nx.MultiGraph:

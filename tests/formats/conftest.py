@@ -1,4 +1,4 @@
-"""A small model with a dense layer, and a file to write to."""
+"""A file to write to."""
 
 from __future__ import annotations
 
@@ -6,25 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workloads import MoEModel
-
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture(scope="session")
-def tiny() -> MoEModel:
-    """Return a model of 3 layers, the first dense, with 4 experts and top-2."""
-    return MoEModel(
-        name="tiny",
-        hidden_layers=3,
-        moe_layers=(1, 2),
-        experts=4,
-        top_k=2,
-        shared_experts=0,
-        hidden=8,
-        moe_intermediate=4,
-    )
 
 
 @pytest.fixture(scope="module")

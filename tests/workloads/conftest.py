@@ -1,25 +1,10 @@
-"""Small models shared by the tests of workloads."""
+"""A small model shared by the tests of workloads."""
 
 from __future__ import annotations
 
 import pytest
 
 from workloads import MoEModel
-
-
-@pytest.fixture(scope="session")
-def tiny() -> MoEModel:
-    """Return a model of 3 layers, the first dense, with 4 experts and top-2."""
-    return MoEModel(
-        name="tiny",
-        hidden_layers=3,
-        moe_layers=(1, 2),
-        experts=4,
-        top_k=2,
-        shared_experts=0,
-        hidden=8,
-        moe_intermediate=4,
-    )
 
 
 @pytest.fixture(scope="session")
